@@ -1,0 +1,23 @@
+"""What can go wrong in a user's hands: every message says what, where and what to do.
+
+SwinletError
+├── OptionError       an option file, an override, or options that contradict each other
+├── DataError         images and folders
+└── CheckpointError   weight files and saved runs
+"""
+
+
+class SwinletError(Exception):
+    """Base of all errors meant for users. The command line shows the message without a traceback."""
+
+
+class OptionError(SwinletError):
+    """Raised for a bad option file; names every faulty key by its path, e.g. ``train.G_optimizer_lr``."""
+
+
+class DataError(SwinletError):
+    """Raised for images that are missing, unreadable, unpaired, too small or of the wrong size."""
+
+
+class CheckpointError(SwinletError):
+    """Raised for weight files that are missing, unreadable, or belong to another network."""

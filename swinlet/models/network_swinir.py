@@ -1,0 +1,496 @@
+"""SwinIR: the one network of this project; teacher, student and V2 are sizes and variants of it.
+
+Liang et al., "SwinIR: Image Restoration Using Swin Transformer", ICCVW 2021 (arXiv:2108.10257). Parameter names and
+shapes are those of the official implementation, so its checkpoints load strictly, and ours load there.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
+
+RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, fixed by the official checkpoints
+UPSAMPLER_WIDTH = 64
+# Buffers of the official implementation that follow from the configuration. They are computed where they are used,
+# so they are dropped from what is loaded, and added only to what other programs are to read.
+DERIVED_BUFFERS = ("attn_mask", "relative_position_index")
+
+
+def window_partition(x: Tensor, window: int) -> Tensor:
+    """(N,H,W,C) -> (N*windows, window*window, C), windows row by row; H and W are multiples of ``window``."""
+    n, h, w, c = x.shape
+    x = x.view(n, h // window, window, w // window, window, c)
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, window * window, c)
+
+
+def window_reverse(windows: Tensor, window: int, h: int, w: int) -> Tensor:
+    """The inverse of ``window_partition``: (N*windows, window*window, C) -> (N,H,W,C)."""
+    c = windows.shape[-1]
+    x = windows.view(-1, h // window, w // window, window, window, c)
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, h, w, c)
+
+
+def relative_position_index(window: int, device: torch.device | None = None) -> Tensor:
+    """Row of the bias table for each (query, key) pair of a window: (window**2, window**2), int64."""
+    axis = torch.arange(window, device=device)
+    position = torch.stack(torch.meshgrid(axis, axis, indexing="ij")).flatten(1)
+    offset = position[:, :, None] - position[:, None, :] + window - 1
+    return offset[0] * (2 * window - 1) + offset[1]
+
+
+def shifted_window_mask(h: int, w: int, window: int, shift: int, device: torch.device | None = None) -> Tensor:
+    """Additive mask (windows, window**2, window**2): -100 between pixels that the cyclic shift brought together."""
+
+    def region(size: int) -> Tensor:
+        index = torch.arange(size, device=device)
+        return (index >= size - window).int() + (index >= size - shift).int()
+
+    regions = region(h)[:, None] * 3 + region(w)
+    tiles = window_partition(regions[None, :, :, None], window).squeeze(-1)
+    return (tiles[:, :, None] != tiles[:, None, :]).float() * -100.0
+
+
+def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Pad (N,C,H,W) at the bottom and right to a multiple of ``multiple`` by reflection.
+
+    Equal to ``F.pad(mode="reflect")`` where that is defined; an image smaller than the padding is reflected
+    repeatedly, so that a single pixel works as well.
+    """
+    for dim in (2, 3):
+        size = x.shape[dim]
+        pad = -size % multiple
+        if pad:
+            period = max(2 * (size - 1), 1)
+            index = torch.arange(size + pad, device=x.device) % period
+            x = x.index_select(dim, torch.minimum(index, period - index) if size > 1 else index)
+    return x
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch per sample during training (stochastic depth, Huang et al. 2016)."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        keep = 1.0 - self.drop_prob
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * mask.div_(keep)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention inside each window, with a learned bias per relative position."""
+
+    def __init__(self, dim: int, window_size: int, num_heads: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.num_heads = num_heads
+        self.scale = (dim // num_heads) ** -0.5
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x: (N*windows, window**2, C); mask: (windows, window**2, window**2) or None."""
+        b, tokens, c = x.shape
+        q, k, v = self.qkv(x).view(b, tokens, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
+        index = relative_position_index(self.window_size, x.device).flatten()
+        bias = self.relative_position_bias_table[index].view(tokens, tokens, -1).permute(2, 0, 1)
+        scores = (q * self.scale) @ k.transpose(-2, -1) + bias
+        if mask is not None:
+            windows = mask.shape[0]
+            scores = scores.view(-1, windows, self.num_heads, tokens, tokens) + mask[:, None]
+            scores = scores.view(b, self.num_heads, tokens, tokens)
+        mixed = scores.softmax(dim=-1) @ v
+        return self.proj(mixed.transpose(1, 2).reshape(b, tokens, c))
+
+
+class SwinTransformerBlock(nn.Module):
+    """Window attention and MLP, each with a LayerNorm before and a residual around it."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        shift_size: int,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.shift_size = shift_size
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(self, x: Tensor, size: tuple[int, int], mask: Tensor | None) -> Tensor:
+        """x: tokens (N, H*W, C); size: (H, W); mask: of the shifted windows, used only by a shifted block."""
+        x = x + self.drop_path(self._attend(self.norm1(x), size, mask))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def _attend(self, x: Tensor, size: tuple[int, int], mask: Tensor | None) -> Tensor:
+        n, _, c = x.shape
+        h, w = size
+        shift = self.shift_size
+        x = x.view(n, h, w, c)
+        if shift:
+            x = x.roll((-shift, -shift), dims=(1, 2))
+        windows = self.attn(window_partition(x, self.window_size), mask if shift else None)
+        x = window_reverse(windows, self.window_size, h, w)
+        if shift:
+            x = x.roll((shift, shift), dims=(1, 2))
+        return x.reshape(n, h * w, c)
+
+
+class ResidualGroup(nn.Module):
+    """The Swin Transformer blocks of one RSTB; its only purpose is the name in the official keys."""
+
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor, size: tuple[int, int], mask: Tensor | None) -> Tensor:
+        for block in self.blocks:
+            x = block(x, size, mask)
+        return x
+
+
+def residual_conv(dim: int, resi_connection: str) -> nn.Module:
+    """The convolution at the end of a residual group: one 3x3, or the lighter bottleneck of three."""
+    if resi_connection == "1conv":
+        return nn.Conv2d(dim, dim, 3, padding=1)
+    return nn.Sequential(
+        nn.Conv2d(dim, dim // 4, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(dim // 4, dim // 4, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(dim // 4, dim, 3, padding=1),
+    )
+
+
+def to_image(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """Tokens (N, H*W, C) -> feature map (N, C, H, W)."""
+    return tokens.transpose(1, 2).unflatten(2, size)
+
+
+def to_tokens(image: Tensor) -> Tensor:
+    """Feature map (N, C, H, W) -> tokens (N, H*W, C)."""
+    return image.flatten(2).transpose(1, 2)
+
+
+class RSTB(nn.Module):
+    """Residual Swin Transformer Block: a group of transformer blocks, a convolution, a residual around both."""
+
+    def __init__(self, blocks: Sequence[nn.Module], dim: int, resi_connection: str) -> None:
+        super().__init__()
+        self.residual_group = ResidualGroup(blocks)
+        self.conv = residual_conv(dim, resi_connection)
+
+    def forward(self, x: Tensor, size: tuple[int, int], mask: Tensor | None) -> Tensor:
+        return x + to_tokens(self.conv(to_image(self.residual_group(x, size, mask), size)))
+
+
+class PatchEmbed(nn.Module):
+    """Feature map to tokens, with an optional LayerNorm (``patch_norm``)."""
+
+    def __init__(self, dim: int, patch_norm: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim) if patch_norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = to_tokens(x)
+        return tokens if self.norm is None else self.norm(tokens)
+
+
+def doubling_steps(upscale: int) -> list[int]:
+    """How the upsamplers reach a scale: 8 -> [2, 2, 2], 3 -> [3], 1 -> []."""
+    return [3] if upscale == 3 else [2] * (upscale.bit_length() - 1)
+
+
+def shuffle_steps(upscale: int) -> Iterator[nn.Module]:
+    """Convolution and PixelShuffle for each step of the ``pixelshuffle`` upsampler."""
+    for step in doubling_steps(upscale):
+        yield nn.Conv2d(UPSAMPLER_WIDTH, step * step * UPSAMPLER_WIDTH, 3, padding=1)
+        yield nn.PixelShuffle(step)
+
+
+class SwinIR(nn.Module):
+    """SwinIR for super-resolution, denoising and JPEG artefact reduction.
+
+    The defaults are the classical super-resolution network that serves as teacher (11,900,199 parameters at x4).
+
+    Args:
+        upscale: 1, 2, 3, 4 or 8.
+        in_chans: 1 (gray) or 3 (RGB) channels, of the input and of the output.
+        img_size: side of the LR patches the network was designed for. It sets the size of the ``ape`` table, and a
+            network not larger than its window does not shift its windows, as in the official implementation.
+        window_size: side of the attention windows in pixels.
+        img_range: factor on the mean-free image before the network (1 or 255).
+        depths: number of Swin Transformer blocks in each RSTB.
+        embed_dim: width, a multiple of every entry of ``num_heads``.
+        num_heads: attention heads in each RSTB.
+        mlp_ratio: hidden width of the MLPs over ``embed_dim``.
+        upsampler: "pixelshuffle" (classical), "pixelshuffledirect" (lightweight), "nearest+conv" (real-world),
+            "" (no upsampling: denoising, JPEG; needs ``upscale=1``).
+        resi_connection: "1conv" or "3conv".
+        qkv_bias, patch_norm, ape: as in Swin Transformer. With ``ape``, inputs of another size than ``img_size``
+            use the bicubically resized position table.
+        drop_path_rate: stochastic depth rate of the last block; rises linearly from 0 at the first.
+
+    Raises:
+        ValueError: arguments that do not fit together; the message names them.
+    """
+
+    block = SwinTransformerBlock
+
+    def __init__(
+        self,
+        *,
+        upscale: int = 4,
+        in_chans: int = 3,
+        img_size: int = 64,
+        window_size: int = 8,
+        img_range: float = 1.0,
+        depths: Sequence[int] = (6, 6, 6, 6, 6, 6),
+        embed_dim: int = 180,
+        num_heads: Sequence[int] = (6, 6, 6, 6, 6, 6),
+        mlp_ratio: float = 2.0,
+        upsampler: Upsampler = "pixelshuffle",
+        resi_connection: Literal["1conv", "3conv"] = "1conv",
+        qkv_bias: bool = True,
+        patch_norm: bool = True,
+        ape: bool = False,
+        drop_path_rate: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "upscale": upscale,
+            "in_chans": in_chans,
+            "img_size": img_size,
+            "window_size": window_size,
+            "img_range": img_range,
+            "depths": tuple(depths),
+            "embed_dim": embed_dim,
+            "num_heads": tuple(num_heads),
+            "mlp_ratio": mlp_ratio,
+            "upsampler": upsampler,
+            "resi_connection": resi_connection,
+            "qkv_bias": qkv_bias,
+            "patch_norm": patch_norm,
+            "ape": ape,
+            "drop_path_rate": drop_path_rate,
+        }
+        check_config(self.config)
+        self.upscale = upscale
+        self.img_range = img_range
+        self.upsampler = upsampler
+        self.window_size = window_size
+        # The official network gives up shifting, and shrinks the window, where one window covers its img_size.
+        block_window = min(window_size, img_size)
+        self.shift_size = block_window // 2 if img_size > window_size else 0
+        self.block_window = block_window
+        mean = RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+
+        self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
+        self.patch_embed = PatchEmbed(embed_dim, patch_norm)
+        self.absolute_pos_embed = nn.Parameter(torch.zeros(1, img_size**2, embed_dim)) if ape else None
+        rates = torch.linspace(0, drop_path_rate, sum(depths), dtype=torch.float64).tolist()
+        self.layers = nn.ModuleList()
+        for depth, heads in zip(depths, num_heads, strict=True):
+            blocks = [
+                self.block(
+                    dim=embed_dim,
+                    num_heads=heads,
+                    window_size=block_window,
+                    shift_size=self.shift_size if i % 2 else 0,
+                    mlp_ratio=mlp_ratio,
+                    qkv_bias=qkv_bias,
+                    drop_path=rates.pop(0),
+                )
+                for i in range(depth)
+            ]
+            self.layers.append(RSTB(blocks, embed_dim, resi_connection))
+        self.norm = nn.LayerNorm(embed_dim)
+        self.conv_after_body = residual_conv(embed_dim, resi_connection)
+        self._build_upsampler(embed_dim, in_chans)
+        self._init_weights()
+
+    def _build_upsampler(self, dim: int, out_chans: int) -> None:
+        width = UPSAMPLER_WIDTH
+
+        def conv(inputs: int, outputs: int) -> nn.Conv2d:
+            return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+        if self.upsampler == "":
+            self.conv_last = conv(dim, out_chans)
+            return
+        if self.upsampler == "pixelshuffledirect":
+            self.upsample = nn.Sequential(
+                conv(dim, self.upscale**2 * out_chans), nn.PixelShuffle(self.upscale)
+            )
+            return
+        self.conv_before_upsample = nn.Sequential(conv(dim, width), nn.LeakyReLU())
+        if self.upsampler == "pixelshuffle":
+            self.upsample = nn.Sequential(*shuffle_steps(self.upscale))
+        else:
+            for i, _ in enumerate(doubling_steps(self.upscale), start=1):
+                self.add_module(f"conv_up{i}", conv(width, width))
+            self.conv_hr = conv(width, width)
+        self.conv_last = conv(width, out_chans)
+
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if self.absolute_pos_embed is not None:
+            nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
+
+    @overload
+    def forward(self, x: Tensor, return_features: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, return_features: Literal[True]) -> tuple[Tensor, list[Tensor]]: ...
+    def forward(self, x: Tensor, return_features: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Restore a batch of images.
+
+        Args:
+            x: (N, in_chans, h, w) in [0, 1], any size from 1x1.
+            return_features: also return the tokens that leave each RSTB.
+
+        Returns:
+            The image (N, in_chans, h*upscale, w*upscale), not clamped; with ``return_features`` a pair of it and a
+            list of token maps (N, H*W, embed_dim), where H and W are h and w padded to a multiple of the window.
+        """
+        h, w = x.shape[-2:]
+        # Fine for the official networks, where the block window is the window; the step keeps smaller ones whole.
+        x = reflect_to_multiple(reflect_to_multiple(x, self.window_size), self.block_window)
+        mean = self.get_buffer("mean").to(x.dtype)
+        x = (x - mean) * self.img_range
+        shallow = self.conv_first(x)
+        body, features = self._body(shallow)
+        deep = self.conv_after_body(body) + shallow
+        out = x + self.conv_last(deep) if self.upsampler == "" else self._upsample(deep)
+        out = out / self.img_range + mean
+        image = out[..., : h * self.upscale, : w * self.upscale]
+        return (image, features) if return_features else image
+
+    def _body(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        size = (x.shape[2], x.shape[3])
+        mask = None
+        if self.shift_size:
+            mask = shifted_window_mask(*size, self.block_window, self.shift_size, x.device)
+        x = self.patch_embed(x)
+        if self.absolute_pos_embed is not None:
+            x = x + self._position_table(size)
+        features: list[Tensor] = []
+        for layer in self.layers:
+            x = layer(x, size, mask)
+            features.append(x)
+        return to_image(self.norm(x), size), features
+
+    def _position_table(self, size: tuple[int, int]) -> Tensor:
+        assert self.absolute_pos_embed is not None
+        side = self.config["img_size"]
+        if size == (side, side):
+            return self.absolute_pos_embed
+        table = to_image(self.absolute_pos_embed, (side, side))
+        return to_tokens(F.interpolate(table, size, mode="bicubic", align_corners=False))
+
+    def _upsample(self, x: Tensor) -> Tensor:
+        if self.upsampler == "pixelshuffledirect":
+            return self.upsample(x)
+        x = self.conv_before_upsample(x)
+        if self.upsampler == "pixelshuffle":
+            return self.conv_last(self.upsample(x))
+        for i, step in enumerate(doubling_steps(self.upscale), start=1):
+            x = self.get_submodule(f"conv_up{i}")(F.interpolate(x, scale_factor=step, mode="nearest"))
+            x = F.leaky_relu(x, 0.2)
+        return self.conv_last(F.leaky_relu(self.conv_hr(x), 0.2))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As in torch; the official derived buffers are accepted, whatever image size they were made for."""
+        own = {key: value for key, value in state_dict.items() if key.rpartition(".")[2] not in DERIVED_BUFFERS}
+        return super().load_state_dict(own, strict=strict, assign=assign)
+
+    def official_state_dict(self) -> dict[str, Tensor]:
+        """The parameters with the buffers that the official implementation expects, for its strict loading.
+
+        ``attn_mask`` is made for the network's ``img_size``, as there.
+        """
+        state: dict[str, Tensor] = {key: value.detach() for key, value in self.state_dict().items()}
+        index = relative_position_index(self.block_window)
+        padded = self.config["img_size"]
+        padded += -padded % self.block_window
+        mask = shifted_window_mask(padded, padded, self.block_window, self.block_window // 2)
+        for name, module in self.named_modules():
+            if isinstance(module, SwinTransformerBlock):
+                state[f"{name}.attn.relative_position_index"] = index
+                if module.shift_size:
+                    state[f"{name}.attn_mask"] = mask
+        return state
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Refuse arguments that do not fit together.
+
+    Raises:
+        ValueError: with every fault found, each naming its argument.
+    """
+    depths, heads, dim = config["depths"], config["num_heads"], config["embed_dim"]
+    faults: list[str] = []
+    if config["upscale"] not in (1, 2, 3, 4, 8):
+        faults.append(f"upscale: {config['upscale']} is not one of 1, 2, 3, 4, 8")
+    if config["in_chans"] not in (1, 3):
+        faults.append(f"in_chans: {config['in_chans']} is neither 1 (gray) nor 3 (RGB)")
+    if config["upsampler"] not in ("pixelshuffle", "pixelshuffledirect", "nearest+conv", ""):
+        faults.append(f"upsampler: {config['upsampler']!r} is unknown")
+    elif config["upsampler"] == "" and config["upscale"] != 1:
+        faults.append(f"upsampler: '' does not enlarge, but upscale is {config['upscale']}")
+    if config["resi_connection"] not in ("1conv", "3conv"):
+        faults.append(f"resi_connection: {config['resi_connection']!r} is neither '1conv' nor '3conv'")
+    elif config["resi_connection"] == "3conv" and dim < 4:
+        faults.append(f"embed_dim: {dim} is too narrow for resi_connection '3conv' (at least 4)")
+    if not depths or min(depths) < 1:
+        faults.append(f"depths: {list(depths)} needs at least one RSTB and one block in each")
+    if len(depths) != len(heads):
+        faults.append(f"num_heads: {len(heads)} entries for {len(depths)} entries of depths")
+    if any(head < 1 or dim % head for head in heads):
+        faults.append(f"embed_dim: {dim} is not a multiple of every entry of num_heads {list(heads)}")
+    for key in ("embed_dim", "img_size", "window_size"):
+        if config[key] < 1:
+            faults.append(f"{key}: {config[key]} is not positive")
+    if config["img_range"] <= 0:
+        faults.append(f"img_range: {config['img_range']} is not positive")
+    if int(dim * config["mlp_ratio"]) < 1:
+        faults.append(f"mlp_ratio: {config['mlp_ratio']} leaves no hidden width")
+    if not 0 <= config["drop_path_rate"] < 1:
+        faults.append(f"drop_path_rate: {config['drop_path_rate']} is not in [0, 1)")
+    if faults:
+        raise ValueError("; ".join(faults))

@@ -1,0 +1,21 @@
+"""The translator (``netP``): teacher features into the student's space."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class Translator(nn.ModuleList):
+    """One linear map teacher width -> student width for each pair of stages.
+
+    Args:
+        pairs: number of (student stage, teacher stage) pairs.
+        teacher_dim, student_dim: the widths of the two networks.
+    """
+
+    def __init__(self, pairs: int, teacher_dim: int, student_dim: int) -> None:
+        super().__init__([nn.Linear(teacher_dim, student_dim) for _ in range(pairs)])
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Teacher token maps (N, H*W, teacher_dim), one per pair -> token maps (N, H*W, student_dim)."""
+        return [linear(feature) for linear, feature in zip(self, features, strict=True)]

@@ -1,0 +1,48 @@
+"""From a network's name in the option file to the network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from swinlet.errors import OptionError
+from swinlet.models.init import init_weights
+from swinlet.models.network_swinir import SwinIR
+from swinlet.models.network_swinir_student import SwinIRStudent
+from swinlet.models.network_swinir_student_v2 import SwinIRStudentV2
+from swinlet.options import NetworkOptions, Options, parse_section
+
+NETWORKS: dict[str, type[SwinIR]] = {
+    "swinir": SwinIR,
+    "swinir_student": SwinIRStudent,
+    "swinir_student_v2": SwinIRStudentV2,
+}
+
+# Keys of a network section that say how the network starts rather than what it is.
+_START_KEYS = {"net_type", "init_type", "init_bn_type", "init_gain"}
+
+
+def define_G(opt: NetworkOptions | Options | Mapping[str, Any], section: str = "netG") -> SwinIR:
+    """Build a network with its first weights, on the CPU, in training mode.
+
+    Args:
+        opt: a ``netG`` section, as an object or a mapping with its keys, or the options of a whole run.
+        section: name used in error messages.
+
+    Raises:
+        OptionError: unknown or contradictory keys.
+    """
+    if isinstance(opt, Options):
+        opt = opt.completed(opt.netG)
+    elif not isinstance(opt, NetworkOptions):
+        opt = parse_section(NetworkOptions, opt, section)
+    try:
+        network = NETWORKS[opt.net_type](**given_config(opt))
+    except ValueError as error:
+        lines = [f"{section}.{fault}" for fault in str(error).split("; ")]
+        raise OptionError("\n".join(lines)) from error
+    init_weights(network, opt.init_type, opt.init_gain)
+    return network
+
+
+def given_config(opt: NetworkOptions) -> dict[str, Any]:
+    """The architecture keys that the section sets; the network's preset fills in the others."""
+    return opt.model_dump(exclude=_START_KEYS, exclude_none=True)

@@ -1,0 +1,27 @@
+"""Option files: JSON with comments into typed, frozen objects. Imports no torch."""
+
+from swinlet.options.effects import keys_without_effect
+from swinlet.options.load import changed_keys, json_schema, load_options, parse_options, parse_section
+from swinlet.options.schema import (
+    DatasetOptions,
+    DatasetsOptions,
+    NetworkOptions,
+    Options,
+    PathOptions,
+    TrainOptions,
+)
+
+__all__ = [
+    "DatasetOptions",
+    "DatasetsOptions",
+    "NetworkOptions",
+    "Options",
+    "PathOptions",
+    "TrainOptions",
+    "changed_keys",
+    "json_schema",
+    "keys_without_effect",
+    "load_options",
+    "parse_options",
+    "parse_section",
+]

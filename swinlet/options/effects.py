@@ -1,0 +1,91 @@
+"""Which of the keys that a user wrote have no effect in this run, and why."""
+
+from collections.abc import Iterable, Iterator
+
+from swinlet.options.schema import Options, Section
+
+
+def keys_without_effect(opt: Options) -> list[str]:
+    """One text per key, ``key.path (reason)``, for keys that were given a value and change nothing.
+
+    Keys left out of the option file, null, or false are not listed: they ask for nothing.
+    """
+    return [*_top(opt), *_datasets(opt), *_networks(opt), *_distillation(opt), *_training(opt)]
+
+
+def _given(section: Section, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        if name in section.model_fields_set and getattr(section, name) not in (None, False):
+            yield name
+
+
+def _top(opt: Options) -> Iterator[str]:
+    for name in _given(opt, ("merge_bn", "merge_bn_startpoint")):
+        yield f"{name} (SwinIR has no batch normalisation)"
+    for name in _given(opt, ("dist", "find_unused_parameters", "use_static_graph")):
+        yield f"{name} (training runs in one process)"
+    if isinstance(opt.gpu_ids, tuple) and len(opt.gpu_ids) > 1:
+        yield f"gpu_ids[1:] (training runs in one process, on GPU {opt.gpu_ids[0]})"
+
+
+def _datasets(opt: Options) -> Iterator[str]:
+    if opt.datasets.test is not None:
+        names = ("H_size", "dataloader_shuffle", "dataloader_num_workers", "dataloader_batch_size")
+        for name in _given(opt.datasets.test, names):
+            yield f"datasets.test.{name} (test images are read whole, one after the other)"
+
+
+def _networks(opt: Options) -> Iterator[str]:
+    for section, network in (("netG", opt.netG), ("netTeacher", opt.netTeacher)):
+        if network is None:
+            continue
+        for name in _given(network, ("init_bn_type",)):
+            yield f"{section}.{name} (SwinIR has no batch normalisation)"
+        if network.init_type in ("default", "interpolation"):
+            for name in _given(network, ("init_gain",)):
+                yield f"{section}.{name} (init_type is {network.init_type!r})"
+    if opt.netTeacher is not None and opt.netTeacher.init_type != "default":
+        yield "netTeacher.init_type (the teacher's weights are loaded)"
+
+
+def _distillation(opt: Options) -> Iterator[str]:
+    kind = opt.train.distillation_type
+    reason = f"distillation_type is {kind!r}"
+    if kind == "none":
+        for name in _given(opt.train, ("distill_lossfn_type", "distill_lossfn_weight")):
+            yield f"train.{name} ({reason})"
+        for name in _given(opt.path, ("pretrained_netTeacher",)):
+            yield f"path.{name} ({reason})"
+        for name in _given(opt, ("netTeacher",)):
+            yield f"{name} ({reason})"
+    if kind != "feature":
+        names = ("feature_lossfn_type", "feature_lossfn_weight", "start_feature_iter", "feature_pairs")
+        for name in _given(opt.train, names):
+            yield f"train.{name} ({reason})"
+        for name in _given(opt.path, ("pretrained_netP",)):
+            yield f"path.{name} ({reason})"
+
+
+def _training(opt: Options) -> Iterator[str]:
+    train = opt.train
+    for name in train.perceptual_keys:
+        yield f"train.{name} (there is no perceptual loss)"
+    if train.G_lossfn_type != "charbonnier":
+        for name in _given(train, ("G_charbonnier_eps",)):
+            yield f"train.{name} (G_lossfn_type is {train.G_lossfn_type!r})"
+    unused: dict[str, tuple[str, ...]] = {
+        "MultiStepLR": ("G_scheduler_periods", "G_scheduler_restart_weights", "G_scheduler_eta_min"),
+        "CosineAnnealingWarmRestarts": ("G_scheduler_milestones", "G_scheduler_gamma"),
+        "cosine": (
+            "G_scheduler_milestones",
+            "G_scheduler_gamma",
+            "G_scheduler_periods",
+            "G_scheduler_restart_weights",
+        ),
+    }
+    for name in _given(train, unused[train.G_scheduler_type]):
+        yield f"train.{name} (G_scheduler_type is {train.G_scheduler_type!r})"
+    if opt.path.pretrained_optimizerG is not None and not train.G_optimizer_reuse:
+        yield "path.pretrained_optimizerG (train.G_optimizer_reuse is false)"
+    if opt.path.pretrained_netE is not None and train.E_decay == 0:
+        yield "path.pretrained_netE (train.E_decay is 0)"
