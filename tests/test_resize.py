@@ -81,8 +81,8 @@ def test_scale_one_changes_nothing() -> None:
 
 
 def test_each_pass_is_rounded() -> None:
-    # The kernel at 1/4, 3/4, 5/4, 7/4 gives the weights 111, 29, -9, -3 (over 128). The height pass turns (0, 2)
-    # into -0.19, 0.41, 1.59, 2.19: whole numbers again before the width pass sees them.
+    # The kernel at 1/4, 3/4, 5/4, 7/4 gives the weights 111, 29, -9, -3 (over 128). The height pass turns
+    # (0, 2) into -0.19, 0.41, 1.59, 2.19: whole numbers again before the width pass sees them.
     image = np.array([[0, 2], [2, 2]], np.uint8)
     tall = imresize(image, size=(4, 2))
     np.testing.assert_array_equal(tall[:, 0], [0, 0, 2, 2])

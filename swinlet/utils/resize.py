@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Image = npt.NDArray[np.uint8]
-    Taps = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
+    Floats = npt.NDArray[np.floating[Any]]  # always float64 at run time
+    Taps = tuple[npt.NDArray[np.intp], Floats]
 
 
 def imresize(
@@ -72,7 +73,7 @@ def _check_image(image: Image) -> None:
         raise ValueError(f"resizing needs an image of shape (H, W) or (H, W, C), not {image.shape}")
 
 
-def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _cubic(x: Floats) -> Floats:
     """The cubic convolution kernel with a = -0.5, zero outside [-2, 2]."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1.0
@@ -91,8 +92,7 @@ def _taps(length: int, factor: Fraction, first: int, count: int) -> Taps:
     centre = (np.arange(first, first + count) + 0.5) * step - 0.5
     taps = math.ceil(4 * stretch) + 2
     indices: npt.NDArray[np.intp] = np.floor(centre - 2 * stretch).astype(np.intp)[:, None] + np.arange(taps)
-    distance: npt.NDArray[np.float64] = (centre[:, None] - indices) / stretch
-    weights = _cubic(distance)
+    weights = _cubic((centre[:, None] - indices) / stretch)
     weights /= weights.sum(axis=1, keepdims=True)
     mirrored = indices % (2 * length)
     return np.where(mirrored < length, mirrored, 2 * length - 1 - mirrored), weights

@@ -1,0 +1,220 @@
+"""Weight files and sealed sets of them.
+
+A checkpoint is a set of files ``{step}_{label}.pth`` (labels G, E, P, optimizerG) in one folder, as in the reference.
+Each is written to a temporary name, synced and renamed; a manifest ``{step}.json`` with their checksums, written
+last, seals the set. Files are read without running code from them.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from swinlet.errors import CheckpointError
+
+LOGGER = logging.getLogger("swinlet")
+
+# Where trainers put the weights inside a .pth, the best for deployment first.
+_WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model", "model_state_dict", "netG", "netE")
+
+
+def read_weights(path: Path, key: str) -> dict[str, Tensor]:
+    """Read a network's weights, onto the CPU.
+
+    Args:
+        path: .safetensors, or a .pth with a bare state dict or one under ``params_ema``, ``params``, ...
+        key: path of the option that names the file, for messages.
+
+    Raises:
+        CheckpointError: missing, unreadable, not safe to read, or holding no state dict.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{key}: {path} does not exist")
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"{key}: {path} is not a readable safetensors file: {error}") from error
+    content = read_pth(path, key)
+    state = _find_state(content)
+    if state is None:
+        held = ", ".join(map(str, cast("dict[Any, Any]", content)))[:200] if isinstance(content, dict) else ""
+        raise CheckpointError(f"{key}: {path} holds no network weights (found: {held or type(content).__name__})")
+    prefix = "module."  # left by DataParallel
+    if all(name.startswith(prefix) for name in state):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def read_pth(path: Path, key: str) -> Any:
+    """Read a file of ``torch.save`` that holds only tensors and plain containers, onto the CPU.
+
+    Raises:
+        CheckpointError: missing, unreadable, or holding anything that would have to be executed.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{key}: {path} does not exist") from error
+    except Exception as error:  # torch.load raises a dozen kinds for broken files, none of them documented
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{key}: {path} is not a readable weight file: {reason}") from error
+
+
+def _find_state(content: object) -> dict[str, Tensor] | None:
+    if not isinstance(content, Mapping):
+        return None
+    mapping = cast("Mapping[str, Any]", content)
+    if mapping and all(isinstance(value, Tensor) for value in mapping.values()):
+        return dict(mapping)
+    for name in _WEIGHT_KEYS:
+        if name in mapping:
+            return _find_state(mapping[name])
+    return None
+
+
+def load_into(network: torch.nn.Module, state: Mapping[str, Tensor], *, strict: bool, source: str) -> None:
+    """Load weights by name.
+
+    Args:
+        network: receives the weights.
+        state: names to tensors.
+        strict: every tensor must fit; otherwise those that do not (by name and shape) are left out and logged.
+        source: option and file, for messages.
+
+    Raises:
+        CheckpointError: with ``strict``, naming the first tensors that do not fit; without, nothing fits at all.
+    """
+    own = network.state_dict()
+    # The official files carry buffers that a network computes itself; see SwinIR.load_state_dict.
+    wanted = {name: t for name, t in state.items() if not name.endswith(("attn_mask", "relative_position_index"))}
+    faults = [f"{name} missing" for name in own if name not in wanted]
+    faults += [f"{name} unknown" for name in wanted if name not in own]
+    faults += [
+        f"{name} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}"
+        for name, tensor in wanted.items()
+        if name in own and tensor.shape != own[name].shape
+    ]
+    if faults and strict:
+        shown = "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
+        raise CheckpointError(f"{source} does not fit the network: {shown}")
+    fitting = {n: t for n, t in wanted.items() if n in own and t.shape == own[n].shape}
+    if not fitting:
+        raise CheckpointError(f"{source} has no tensor in common with the network")
+    if faults:
+        LOGGER.warning("%s: %d of %d tensors loaded; left out: %s", source, len(fitting), len(own), "; ".join(faults))
+    network.load_state_dict(fitting, strict=False)
+
+
+def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
+    """Write a file so that ``path`` is, at any instant, its old content or all of its new content.
+
+    Raises:
+        CheckpointError: the disk is full, the folder cannot be written, ...; nothing at ``path`` has changed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch.save wraps a failed write in a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot be written: {error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # a folder cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class SealedSet:
+    """One complete checkpoint: files by label, and what the manifest records besides."""
+
+    step: int
+    files: dict[str, Path]
+    extra: dict[str, Any]
+
+
+def write_set(folder: Path, step: int, states: Mapping[str, Any], extra: Mapping[str, Any]) -> SealedSet:
+    """Write ``{step}_{label}.pth`` for each state, then seal them with ``{step}.json``.
+
+    Raises:
+        CheckpointError: something could not be written; then no manifest seals the set.
+    """
+    files = {label: folder / f"{step}_{label}.pth" for label in states}
+    for label, path in files.items():
+        state = states[label]
+        write_atomic(path, lambda file, state=state: torch.save(state, file))
+    manifest = {
+        "step": step,
+        "files": {label: {"name": path.name, "sha256": _sha256(path)} for label, path in files.items()},
+        **extra,
+    }
+    text = json.dumps(manifest, indent=1).encode()
+    write_atomic(folder / f"{step}.json", lambda file: file.write(text))
+    return SealedSet(step, files, dict(extra))
+
+
+def newest_sealed(folder: Path) -> SealedSet | None:
+    """The newest complete set in a folder, or None. Incomplete ones are named in the log and passed over."""
+    for manifest in _manifests_newest_first(folder):
+        try:
+            return _open_set(folder, manifest)
+        except CheckpointError as error:
+            LOGGER.warning("checkpoint passed over: %s", error)
+    return None
+
+
+def unsealed_steps(folder: Path) -> list[int]:
+    """Steps with weights but without manifest: an interrupted write, or files of the reference project."""
+    found = {p.name.partition("_")[0] for p in folder.glob("*_G.pth")}
+    return sorted(int(s) for s in found if s.isdigit() and not (folder / f"{s}.json").exists())
+
+
+def _manifests_newest_first(folder: Path) -> Iterator[Path]:
+    yield from sorted((p for p in folder.glob("*.json") if p.stem.isdigit()), key=lambda p: -int(p.stem))
+
+
+def _open_set(folder: Path, manifest: Path) -> SealedSet:
+    try:
+        content = cast("dict[str, Any]", json.loads(manifest.read_text(encoding="utf-8")))
+        entries = cast("dict[str, dict[str, str]]", content.pop("files"))
+        step = int(content.pop("step"))
+        files = {label: folder / entry["name"] for label, entry in entries.items()}
+        checksums = {label: entry["sha256"] for label, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{manifest}: not a readable manifest ({error!r})") from error
+    for label, path in files.items():
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing")
+        if _sha256(path) != checksums[label]:
+            raise CheckpointError(f"{path}: its content is not what was saved")
+    return SealedSet(step, files, content)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""The eight flips and quarter turns of a square (the dihedral group)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+MODES = 8
+"""How many modes there are; mode 0 leaves the image as it is."""
+
+
+def augment(image: Array, mode: int) -> Array:
+    """Turn and mirror an image.
+
+    Args:
+        image: any dtype, (H, W, ...); the first two axes are turned.
+        mode: 0 to 7: ``mode % 4`` quarter turns counterclockwise, then from 4 on, left and right are swapped.
+
+    Returns:
+        A view (no copy, usually not contiguous), (H, W, ...) or, after an odd number of turns, (W, H, ...).
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    turned = np.rot90(image, _checked(mode) % 4)
+    return np.fliplr(turned) if mode >= 4 else turned
+
+
+def inverse_augment(image: Array, mode: int) -> Array:
+    """Undo :func:`augment` with the same mode: ``inverse_augment(augment(image, mode), mode)`` is the image.
+
+    Args:
+        image: any dtype, (H, W, ...).
+        mode: 0 to 7.
+
+    Returns:
+        A view, shaped as the image was before :func:`augment`.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    mirrored = np.fliplr(image) if _checked(mode) >= 4 else image
+    return np.rot90(mirrored, -(mode % 4))
+
+
+def _checked(mode: int) -> int:
+    if not 0 <= mode < MODES:
+        raise ValueError(f"augmentation mode has to be 0 to {MODES - 1}, not {mode}")
+    return mode

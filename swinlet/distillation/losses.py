@@ -1,0 +1,48 @@
+"""Losses between two tensors, by the names of the option file."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+_SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
+_C1, _C2 = 0.01**2, 0.03**2  # for images in [0, 1]
+
+
+def charbonnier(eps: float) -> Loss:
+    """mean(sqrt((a - b)**2 + eps)): a smooth L1 (Lai et al., LapSRN, CVPR 2017)."""
+    return lambda a, b: torch.sqrt((a - b) ** 2 + eps).mean()
+
+
+def ssim_loss(a: Tensor, b: Tensor) -> Tensor:
+    """1 - SSIM (Wang et al. 2004) of images (N, C, H, W) in [0, 1]; 11x11 Gaussian window, zero padding."""
+    channels = a.shape[1]
+    offset = torch.arange(_SSIM_WINDOW, device=a.device, dtype=a.dtype) - _SSIM_WINDOW // 2
+    line = torch.exp(-(offset**2) / (2 * _SSIM_SIGMA**2))
+    line = line / line.sum()
+    kernel = torch.outer(line, line).expand(channels, 1, -1, -1)
+
+    def blur(x: Tensor) -> Tensor:
+        return F.conv2d(x, kernel, padding=_SSIM_WINDOW // 2, groups=channels)
+
+    mean_a, mean_b = blur(a), blur(b)
+    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
+    covariance = blur(a * b) - mean_a * mean_b
+    structure = (2 * covariance + _C2) / (var_a + var_b + _C2)
+    luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
+    return 1 - (luminance * structure).mean()
+
+
+def select_loss(name: str, charbonnier_eps: float = 1e-9) -> Loss:
+    """The loss of an option value: l1, l2 (means), l2sum, charbonnier or ssim."""
+    table: dict[str, Loss] = {
+        "l1": F.l1_loss,
+        "l2": F.mse_loss,
+        "l2sum": lambda a, b: F.mse_loss(a, b, reduction="sum"),
+        "charbonnier": charbonnier(charbonnier_eps),
+        "ssim": ssim_loss,
+    }
+    return table[name]

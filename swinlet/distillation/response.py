@@ -1,0 +1,26 @@
+"""Response distillation: the student's image approaches the teacher's (Hinton et al., arXiv:1503.02531)."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from swinlet.distillation.base import Distillation, Lesson
+from swinlet.distillation.losses import select_loss
+from swinlet.models.network_swinir import SwinIR
+from swinlet.options import TrainOptions
+
+
+class ResponseDistillation(Distillation):
+    """weight * loss(S(x), T(x))."""
+
+    needs_teacher: ClassVar[bool] = True
+
+    def __init__(self, train: TrainOptions, student: SwinIR, teacher: SwinIR | None) -> None:
+        super().__init__(train, student, teacher)
+        self._image_loss = select_loss(train.distill_lossfn_type)
+
+    def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+        """``l_g_distill``."""
+        assert lesson.teacher_image is not None
+        loss = self._image_loss(lesson.E, lesson.teacher_image)
+        return {"l_g_distill": self.train_options.distill_lossfn_weight * loss}

@@ -1,0 +1,108 @@
+"""The architecture of a SwinIR, read off the shapes of its weights."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from swinlet.errors import CheckpointError
+from swinlet.models.network_swinir import UPSAMPLER_WIDTH
+
+# What weights do not tell: how the image is scaled inside, how training regularised, and nothing else.
+NOT_IN_WEIGHTS = ("img_range", "drop_path_rate")
+
+
+def read_architecture(state: Mapping[str, Tensor], source: str) -> dict[str, Any]:
+    """Keyword arguments of ``SwinIR`` that the weights belong to.
+
+    Args:
+        state: official parameter names to tensors, with or without the derived buffers.
+        source: file, for messages.
+
+    Returns:
+        All arguments but those in ``NOT_IN_WEIGHTS``. ``img_size`` is that of the saved masks or position table,
+        else 64 (or two windows). ``upscale`` of "nearest+conv" is 2 where one enlarging convolution is found, which
+        serves for x3 as well.
+
+    Raises:
+        CheckpointError: these are not the weights of a SwinIR.
+    """
+    try:
+        return _read(state)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"{source}: these are not the weights of a SwinIR (looking for {error}). "
+            "Only SwinIR networks can be read off a file."
+        ) from error
+
+
+def _read(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    dim, in_chans = state["conv_first.weight"].shape[:2]
+    depths = _depths(state)
+    first = "layers.0.residual_group.blocks.0"
+    heads = [
+        state[f"layers.{i}.residual_group.blocks.0.attn.relative_position_bias_table"].shape[1]
+        for i in range(len(depths))
+    ]
+    rows = state[f"{first}.attn.relative_position_bias_table"].shape[0]
+    window = (math.isqrt(rows) + 1) // 2
+    upsampler, upscale = _upsampler(state, in_chans)
+    return {
+        "upscale": upscale,
+        "in_chans": in_chans,
+        "img_size": _img_size(state, window, depths),
+        "window_size": window,
+        "depths": tuple(depths),
+        "embed_dim": dim,
+        "num_heads": tuple(heads),
+        "mlp_ratio": _ratio(state[f"{first}.mlp.fc1.weight"].shape[0], dim),
+        "upsampler": upsampler,
+        "resi_connection": "1conv" if "conv_after_body.weight" in state else "3conv",
+        "qkv_bias": f"{first}.attn.qkv.bias" in state,
+        "patch_norm": "patch_embed.norm.weight" in state,
+        "ape": "absolute_pos_embed" in state,
+    }
+
+
+def _depths(state: Mapping[str, Tensor]) -> list[int]:
+    blocks: dict[int, int] = {}
+    for name in state:
+        match = re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", name)
+        if match:
+            layer, block = int(match[1]), int(match[2])
+            blocks[layer] = max(blocks.get(layer, 0), block + 1)
+    return [blocks[i] for i in range(max(blocks) + 1)]
+
+
+def _ratio(hidden: int, dim: int) -> float:
+    ratio = hidden / dim
+    return ratio if int(dim * ratio) == hidden else (hidden + 0.5) / dim  # division may round down
+
+
+def _img_size(state: Mapping[str, Tensor], window: int, depths: list[int]) -> int:
+    if "absolute_pos_embed" in state:
+        return math.isqrt(state["absolute_pos_embed"].shape[1])
+    masks = [tensor for name, tensor in state.items() if name.endswith("attn_mask")]
+    if masks:
+        return math.isqrt(masks[0].shape[0]) * window
+    has_buffers = any(name.endswith("relative_position_index") for name in state)
+    if has_buffers and max(depths) > 1:
+        return window  # saved with its buffers, but without masks: the network does not shift its windows
+    return max(64, 2 * window)
+
+
+def _upsampler(state: Mapping[str, Tensor], in_chans: int) -> tuple[str, int]:
+    if "conv_before_upsample.0.weight" not in state:
+        if "upsample.0.weight" in state:
+            return "pixelshuffledirect", math.isqrt(state["upsample.0.weight"].shape[0] // in_chans)
+        return "", 1
+    if "conv_hr.weight" in state:
+        return "nearest+conv", 2 ** sum(f"conv_up{i}.weight" in state for i in (1, 2, 3))
+    steps = [tensor.shape[0] // UPSAMPLER_WIDTH for name, tensor in state.items() if _is_shuffle_conv(name)]
+    return "pixelshuffle", math.isqrt(math.prod(steps))
+
+
+def _is_shuffle_conv(name: str) -> bool:
+    return re.fullmatch(r"upsample\.\d+\.weight", name) is not None

@@ -1,0 +1,230 @@
+"""The project manager: student, teacher, translator, moving average and one optimisation step."""
+
+import copy
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from swinlet.checkpoint import SealedSet, load_into, read_pth, read_weights, write_set
+from swinlet.distillation import DISTILLATIONS, TrainingTask
+from swinlet.errors import CheckpointError
+from swinlet.models.network_swinir import SwinIR
+from swinlet.models.network_translator import Translator
+from swinlet.models.regularizers import push_singular_values, push_weights
+from swinlet.models.select_network import define_G
+from swinlet.models.select_teacher import define_teacher
+from swinlet.options import Options
+from swinlet.schedules import learning_rate
+from swinlet.utils.device import make_accelerator
+
+LOGGER = logging.getLogger("swinlet")
+
+_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+class ModelPlain:
+    """A student that learns from ground truth and, where the options say so, from a frozen teacher.
+
+    Attributes:
+        netG: the student.
+        netE: its exponential moving average (None with ``E_decay`` 0, and before ``init_train``).
+        netP: the translator (None unless features are distilled).
+        netTeacher: the frozen teacher (None unless something is distilled).
+
+    All are plain modules on ``device``; weights may be loaded into them before ``init_train``.
+
+    Raises:
+        OptionError, CheckpointError: the options are wrong, or the teacher does not fit.
+    """
+
+    netE: SwinIR | None
+
+    def __init__(self, opt: Options) -> None:
+        self.opt = opt
+        self._accelerator = make_accelerator(opt.gpu_ids, opt.train.precision)
+        self.device = self._accelerator.device
+        kind = DISTILLATIONS[opt.train.distillation_type]
+        with torch.random.fork_rng(devices=[]):  # same seed, same first weights, whatever was drawn before
+            torch.manual_seed(opt.train.manual_seed)
+            self.netG = define_G(opt)
+            self.netTeacher = define_teacher(opt, self.netG) if kind.needs_teacher else None
+            distillation = kind(opt.train, self.netG, self.netTeacher)
+        if self.netTeacher is not None:
+            self.netTeacher.to(self.device)
+        self.netE = None
+        self.netP: Translator | None = distillation.translator
+        self._task = TrainingTask(opt.train, self.netG, distillation).to(self.device)
+        self._images: dict[str, Tensor] = {}
+        self._losses: dict[str, Tensor] = {}
+
+    def init_train(self) -> None:
+        """Load the weights that ``path`` names, make netE a copy of netG, and set up the optimiser.
+
+        Raises:
+            CheckpointError: a named file is missing, unreadable, or does not fit.
+        """
+        path, train = self.opt.path, self.opt.train
+        if path.pretrained_netG is not None:
+            _load(self.netG, path.pretrained_netG, "path.pretrained_netG", train.G_param_strict)
+        if self.netP is not None and path.pretrained_netP is not None:
+            _load(self.netP, path.pretrained_netP, "path.pretrained_netP", strict=True)
+        if train.E_decay > 0:
+            self.netE = copy.deepcopy(self.netG).requires_grad_(False).eval()
+            if path.pretrained_netE is not None:
+                _load(self.netE, path.pretrained_netE, "path.pretrained_netE", train.E_param_strict)
+        optimizer = _OPTIMIZERS[train.G_optimizer_type](
+            self._task.parameters(),
+            lr=train.G_optimizer_lr,
+            betas=train.G_optimizer_betas,
+            weight_decay=train.G_optimizer_wd,
+        )
+        if path.pretrained_optimizerG is not None and train.G_optimizer_reuse:
+            _load_optimizer(optimizer, path.pretrained_optimizerG, "path.pretrained_optimizerG")
+        self._wrapped_task, self._optimizer = self._accelerator.prepare(self._task, optimizer)
+        self._task.train()
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Take a batch.
+
+        Args:
+            data: ``L`` (N, C, h, w) and, except for testing without ground truth, ``H`` (N, C, h*scale, w*scale);
+                float in [0, 1], or uint8, which is converted once here. Other keys are ignored.
+        """
+        self._images = {key: self._to_device(data[key]) for key in ("L", "H") if key in data}
+
+    def _to_device(self, image: Tensor) -> Tensor:
+        image = image.to(self.device, non_blocking=True)
+        return image.float().div_(255) if image.dtype == torch.uint8 else image.float()
+
+    def optimize_parameters(self, step: int) -> None:
+        """One update of student, translator and moving average, with the learning rate of iteration ``step``."""
+        train = self.opt.train
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(train, step)
+        L, H = self._images["L"], self._images["H"]
+        E, losses = self._wrapped_task(step, L, H, *self._ask_teacher(L))
+        total = torch.stack(list(losses.values())).sum()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._accelerator.backward(total)
+        if train.G_optimizer_clipgrad:
+            self._accelerator.clip_grad_norm_(self._task.parameters(), train.G_optimizer_clipgrad)
+        self._optimizer.step()
+        self._regularize(step)
+        if self.netE is not None:
+            average = get_ema_multi_avg_fn(train.E_decay)
+            average(list(self.netE.parameters()), list(self.netG.parameters()), 0)
+        self._images["E"] = E.detach()
+        self._losses = {name: loss.detach() for name, loss in losses.items()} | {"G_loss": total.detach()}
+
+    def _ask_teacher(self, L: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+        if self.netTeacher is None:
+            return None, []
+        with torch.no_grad():
+            return self.netTeacher(L, return_features=True)
+
+    def _regularize(self, step: int) -> None:
+        train = self.opt.train
+        if step % train.checkpoint_save == 0:  # as in the reference: what is saved was not just pushed about
+            return
+        if train.G_regularizer_orthstep and step % train.G_regularizer_orthstep == 0:
+            push_singular_values(self.netG)
+        if train.G_regularizer_clipstep and step % train.G_regularizer_clipstep == 0:
+            push_weights(self.netG)
+
+    def current_learning_rate(self) -> float:
+        """The learning rate of the last update."""
+        return self._optimizer.param_groups[0]["lr"]
+
+    def current_log(self) -> dict[str, float]:
+        """The losses of the last update, weights applied: ``l_g_L1`` (the pixel loss, whatever its type),
+        ``l_g_distill``, ``l_g_feature``, and their sum ``G_loss``."""
+        return {name: float(loss) for name, loss in self._losses.items()}
+
+    def test(self, weights: str | None = None) -> None:
+        """Restore the images fed last, without gradient.
+
+        Args:
+            weights: "E" for the moving average (the default where there is one), "G" for the student as trained,
+                "Teacher".
+        """
+        network = {"E": self.netE, "G": self.netG, "Teacher": self.netTeacher}[weights or self.tested_weights]
+        assert network is not None, "these weights do not exist in this run"
+        training = network.training
+        network.eval()
+        with torch.inference_mode():
+            self._images["E"] = network(self._images["L"])
+        network.train(training)
+
+    @property
+    def tested_weights(self) -> str:
+        """Whose pictures a test shows: "E" (moving average, what is deployed) or, without one, "G"."""
+        return "G" if self.netE is None else "E"
+
+    def current_visuals(self) -> dict[str, Tensor]:
+        """The first image of the last batch or test: L, E and, where given, H; float (C, H, W) on the CPU."""
+        return {key: image[0].detach().float().cpu() for key, image in self._images.items()}
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of the run's checkpoints."""
+        return self.opt.run_dir / "models"
+
+    def save(self, step: int) -> SealedSet:
+        """Write ``models/{step}_{G,E,P,optimizerG}.pth`` and seal them; the teacher is not saved.
+
+        G and E carry the buffers that the official implementation expects, so that it loads them strictly.
+
+        Raises:
+            CheckpointError: the folder cannot be written.
+        """
+        states: dict[str, Any] = {"G": self.netG.official_state_dict()}
+        if self.netE is not None:
+            states["E"] = self.netE.official_state_dict()
+        if self.netP is not None:
+            states["P"] = dict(self.netP.state_dict())
+        states["optimizerG"] = self._optimizer.state_dict()
+        scaler = self._accelerator.scaler
+        extra = {
+            "options": self.opt.model_dump(mode="json"),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+        return write_set(self.models_dir, step, states, extra)
+
+    def load_checkpoint(self, sealed: SealedSet) -> None:
+        """Continue from a complete checkpoint of this run, after ``init_train``.
+
+        Raises:
+            CheckpointError: it belongs to other networks.
+        """
+        networks = {"G": self.netG, "E": self.netE, "P": self.netP}
+        wanted = {label for label, network in networks.items() if network is not None}
+        missing = wanted - sealed.files.keys()
+        if missing:
+            raise CheckpointError(
+                f"{self.models_dir}: checkpoint {sealed.step} has no {', '.join(sorted(missing))}; it belongs to a "
+                "run with other options: choose another task, or move the folder away"
+            )
+        for label in sorted(wanted):
+            network = networks[label]
+            assert network is not None
+            _load(network, sealed.files[label], "resume", strict=True)
+        _load_optimizer(self._optimizer, sealed.files["optimizerG"], "resume")
+        if self._accelerator.scaler is not None and sealed.extra.get("scaler"):
+            self._accelerator.scaler.load_state_dict(sealed.extra["scaler"])
+
+
+def _load(network: torch.nn.Module, path: Path, key: str, strict: bool) -> None:
+    load_into(network, read_weights(path, key), strict=strict, source=f"{key}: {path}")
+    LOGGER.info("%s: loaded %s", key, path)
+
+
+def _load_optimizer(optimizer: Any, path: Path, key: str) -> None:
+    try:
+        optimizer.load_state_dict(read_pth(path, key))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{key}: {path} does not fit the optimiser: {error}") from error

@@ -1,0 +1,253 @@
+"""Images from disk to 8-bit arrays and tensors, and back to PNG files."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps
+
+from swinlet.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+"""What :func:`list_images` takes for an image, in lower case."""
+
+# Only these decoders of Pillow are ever tried. Others run external programs (EPS starts Ghostscript).
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "TIFF", "WEBP", "PPM")
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Find all images in a folder and its subfolders.
+
+    Args:
+        folder: where to look. Files and folders whose name starts with a dot (hidden ones, macOS's ``._``
+            files) are left out, and linked subfolders are not entered.
+
+    Returns:
+        Paths that start with ``folder``, sorted by their relative path with forward slashes; at least one.
+
+    Raises:
+        DataError: the folder is missing, is not a folder, cannot be read, or holds no image.
+    """
+    root = Path(folder)
+    if not root.exists():
+        raise DataError(f"folder {root} does not exist: check the path")
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder: give the folder that holds the images")
+    found: list[Path] = []
+    for place, subfolders, files in os.walk(root, onerror=_refuse_folder):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        paths = (Path(place, name) for name in files if not name.startswith("."))
+        found.extend(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"folder {root} holds no image: put files there that end in {suffixes}")
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise DataError(
+        f"cannot read folder {error.filename}: {error.strerror}. Check its permissions"
+    ) from error
+
+
+def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array:
+    """Decode a whole image file to 8 bits, upright.
+
+    - The EXIF orientation is applied.
+    - Colour becomes gray by the luma of ITU-R BT.601 (Pillow's mode "L"); gray becomes RGB by repetition.
+    - Palettes are resolved, CMYK and other colour spaces become RGB, 1-bit images become 0 and 255.
+    - Alpha is dropped, not composited: the colours stored under transparent pixels are kept.
+    - 16-bit gray is scaled by round(v / 257). 16-bit RGB loses its low byte, v >> 8 (at most one step
+      darker), since Pillow itself hands out no more; only PPM files are rounded.
+    - Floating-point gray is taken as [0, 1] if no value is above 1, else as [0, 255].
+    - An MPO file (a JPEG of some phones and cameras, with further views) counts as its first image.
+
+    Args:
+        path: the file. Its content decides about the format, not its suffix.
+        n_channels: 3 for RGB, 1 for gray.
+
+    Returns:
+        uint8, (H, W, n_channels), contiguous, writable.
+
+    Raises:
+        DataError: the file is missing, empty, truncated, not an image, too large to be harmless (Pillow's
+            limit against decompression bombs), animated or of several pages, or has values outside the ranges
+            above.
+    """
+    with _opened(path) as image:
+        n_frames = getattr(image, "n_frames", 1)
+        if n_frames > 1 and image.format != "MPO":
+            raise DataError(
+                f"{path} holds {n_frames} frames: save the one that is meant as a file of its own"
+            )
+        pixels = _to_uint8_array(ImageOps.exif_transpose(image), n_channels, path)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.shape[2] != n_channels:
+        pixels = np.repeat(pixels, n_channels, axis=2)
+    return np.ascontiguousarray(pixels)
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """The size that :func:`read_image` would give, from the file's header.
+
+    Pillow has to read through a PNG file without EXIF data to be sure that there is none; others are quick.
+
+    Returns:
+        (height, width), after the EXIF orientation.
+
+    Raises:
+        DataError: the file is missing, empty, not an image, or its header is damaged.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # Pillow gives the size of TIFF files already turned.
+        if orientation in (5, 6, 7, 8) and image.format != "TIFF":
+            width, height = height, width
+    return height, width
+
+
+def save_image(path: str | os.PathLike[str], image: Array) -> None:
+    """Write a PNG file so that it is there whole or not at all: under a temporary name, then renamed.
+
+    Args:
+        path: ends in ``.png``; missing folders are made, an existing file is replaced.
+        image: uint8, (H, W, 3) RGB or (H, W, 1) gray.
+
+    Raises:
+        DataError: the name does not end in ``.png``, or the file cannot be written.
+        TypeError, ValueError: the image is not uint8, or has another shape.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise DataError(f"cannot write {path}: images are saved as PNG, so choose a name that ends in .png")
+    if image.dtype != np.uint8:
+        raise TypeError(f"an image to be saved has to be uint8, not {image.dtype}")
+    if image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise ValueError(f"an image to be saved has to be (H, W, 1) or (H, W, 3), not {image.shape}")
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    # A leading dot keeps a leftover of a killed process out of list_images.
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            picture.save(temporary, format="PNG")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}. Check the folder and the free space") from error
+
+
+def to_tensor(image: Array) -> torch.Tensor:
+    """uint8 array (H, W, C) to uint8 tensor (C, H, W): a contiguous copy."""
+    return torch.as_tensor(np.array(np.transpose(image, (2, 0, 1)), order="C"))
+
+
+def to_uint8(image: torch.Tensor) -> Array:
+    """Floating-point tensor (C, H, W) to uint8 array (H, W, C): clamped to [0, 1], times 255, rounded."""
+    scaled = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Generator[Image.Image]:
+    """Open an image file; whatever Pillow raises until the end of the block becomes a DataError."""
+    try:
+        if Path(path).stat().st_size == 0:
+            raise DataError(f"cannot read {path}: the file is empty. Replace or remove it")
+        with _pillow_quiet():
+            image = Image.open(path, formats=_FORMATS)
+            with image:
+                yield image
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"cannot read {path}: there is no such file") from error
+    except Image.UnidentifiedImageError as error:
+        raise DataError(
+            f"cannot read {path}: not an image of a known format. Replace or remove it"
+        ) from error
+    except Exception as error:
+        # Damaged files make Pillow's decoders raise nearly anything: OSError, SyntaxError, ValueError,
+        # KeyError, struct.error, zlib.error, DecompressionBombError ...
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"cannot read {path}: {reason}. Replace or remove it") from error
+
+
+def _to_uint8_array(image: Image.Image, n_channels: int, path: str | os.PathLike[str]) -> Array:
+    """uint8, (H, W) for gray or (H, W, 3), by the rules of :func:`read_image`."""
+    if image.mode == "F":
+        return _from_float(np.asarray(image), path)
+    if image.mode.startswith("I"):
+        return _from_integer(np.asarray(image), path)
+    if image.mode in ("P", "PA"):
+        # By way of RGBA: Pillow warns about palettes with transparency that are converted to anything else.
+        image = image.convert("RGBA")
+    elif image.mode in ("RGBa", "La"):
+        image = image.convert(image.mode.upper())
+    return np.array(image.convert("L" if n_channels == 1 else "RGB"))
+
+
+def _from_float(values: npt.NDArray[Any], path: str | os.PathLike[str]) -> Array:
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):  # written so that NaN is refused as well
+        raise DataError(f"{path} has values from {low:g} to {high:g}: scale them to [0, 1] or [0, 255]")
+    return np.floor(values * (255.0 if high <= 1 else 1.0) + 0.5).astype(np.uint8)
+
+
+def _from_integer(values: npt.NDArray[Any], path: str | os.PathLike[str]) -> Array:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise DataError(f"{path} has values from {low} to {high}: scale them to 16 bits, 0 to 65535")
+    return np.floor(values / 257.0 + 0.5).astype(np.uint8)
+
+
+class _PillowQuiet:
+    """Silences Pillow's remarks on odd but readable files, such as large ones and damaged EXIF data.
+
+    ``warnings.catch_warnings`` swaps the filters of the whole process, so threads that overlap would restore
+    each other's. Here the first thread in sets the filters, and the last one out restores them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._saved = warnings.catch_warnings()
+
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        with self._lock:
+            if self._users == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                # Not DeprecationWarning: those are about this module's own calls.
+                warnings.simplefilter("ignore", UserWarning)
+                warnings.simplefilter("ignore", RuntimeWarning)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._saved.__exit__(None, None, None)
+
+
+_pillow_quiet = _PillowQuiet()
