@@ -114,7 +114,7 @@ def test_wrong_arguments_are_refused() -> None:
         imresize(image[:0], 2)
     with pytest.raises(ValueError, match="at least 1, not 0"):
         bicubic_downscale(image, 0)
-    with pytest.raises(DataError, match=r"8x3 pixels \(height x width\) cannot be shrunk by 4"):
+    with pytest.raises(DataError, match="3x8 pixels cannot be shrunk by 4"):
         bicubic_downscale(image[:, :3], 4)
     for window in [(-1, 0, 1, 1), (0, 0, 5, 1), (0, 4, 1, 1), (0, 0, 0, 1)]:
         with pytest.raises(ValueError, match="not inside the low-resolution image of 4x4"):

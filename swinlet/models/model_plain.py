@@ -32,7 +32,7 @@ class ModelPlain:
 
     Attributes:
         netG: the student.
-        netE: its exponential moving average (None with ``E_decay`` 0, and before ``init_train``).
+        netE: its exponential moving average (None with ``E_decay`` 0).
         netP: the translator (None unless features are distilled).
         netTeacher: the frozen teacher (None unless something is distilled).
 
@@ -41,8 +41,6 @@ class ModelPlain:
     Raises:
         OptionError, CheckpointError: the options are wrong, or the teacher does not fit.
     """
-
-    netE: SwinIR | None
 
     def __init__(self, opt: Options) -> None:
         self.opt = opt
@@ -56,7 +54,9 @@ class ModelPlain:
             distillation = kind(opt.train, self.netG, self.netTeacher)
         if self.netTeacher is not None:
             self.netTeacher.to(self.device)
-        self.netE = None
+        self.netE: SwinIR | None = None
+        if opt.train.E_decay > 0:
+            self.netE = copy.deepcopy(self.netG).requires_grad_(False).eval().to(self.device)
         self.netP: Translator | None = distillation.translator
         self._task = TrainingTask(opt.train, self.netG, distillation).to(self.device)
         self._images: dict[str, Tensor] = {}
@@ -73,8 +73,8 @@ class ModelPlain:
             _load(self.netG, path.pretrained_netG, "path.pretrained_netG", train.G_param_strict)
         if self.netP is not None and path.pretrained_netP is not None:
             _load(self.netP, path.pretrained_netP, "path.pretrained_netP", strict=True)
-        if train.E_decay > 0:
-            self.netE = copy.deepcopy(self.netG).requires_grad_(False).eval()
+        if self.netE is not None:
+            self.netE.load_state_dict(self.netG.state_dict())
             if path.pretrained_netE is not None:
                 _load(self.netE, path.pretrained_netE, "path.pretrained_netE", train.E_param_strict)
         optimizer = _OPTIMIZERS[train.G_optimizer_type](

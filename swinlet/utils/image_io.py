@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from swinlet.errors import DataError
 
@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 """What :func:`list_images` takes for an image, in lower case."""
 
 # Only these decoders of Pillow are ever tried. Others run external programs (EPS starts Ghostscript).
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "TIFF", "WEBP", "PPM")
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -72,8 +72,8 @@ def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array
     - Colour becomes gray by the luma of ITU-R BT.601 (Pillow's mode "L"); gray becomes RGB by repetition.
     - Palettes are resolved, CMYK and other colour spaces become RGB, 1-bit images become 0 and 255.
     - Alpha is dropped, not composited: the colours stored under transparent pixels are kept.
-    - 16-bit gray is scaled by round(v / 257). 16-bit RGB loses its low byte, v >> 8 (at most one step
-      darker), since Pillow itself hands out no more; only PPM files are rounded.
+    - 16-bit gray is scaled by round(v / 257). 16-bit RGB loses its low byte, v >> 8 (at most one step away
+      from that), since Pillow itself hands out no more; only PPM files are rounded.
     - Floating-point gray is taken as [0, 1] if no value is above 1, else as [0, 255].
     - An MPO file (a JPEG of some phones and cameras, with further views) counts as its first image.
 
@@ -116,9 +116,12 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """
     with _opened(path) as image:
         width, height = image.size
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        # Pillow gives the size of TIFF files already turned.
-        if orientation in (5, 6, 7, 8) and image.format != "TIFF":
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            # Recent versions of Pillow give the size of TIFF files already turned: take it as it is stored.
+            width, height = (
+                image.tag_v2[tag] for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)
+            )
+        if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
             width, height = height, width
     return height, width
 

@@ -188,6 +188,6 @@ def _downscaled_size(image: Image, scale: int) -> tuple[int, int]:
         raise ValueError(f"the scale to shrink by has to be at least 1, not {scale}")
     height, width = image.shape[:2]
     if min(height, width) < scale:
-        size = f"{height}x{width} pixels (height x width)"
+        size = f"{width}x{height} pixels"
         raise DataError(f"an image of {size} cannot be shrunk by {scale}: use a larger image")
     return height // scale, width // scale

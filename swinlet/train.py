@@ -1,0 +1,166 @@
+"""The training loop: from options to a trained student. Read it top to bottom."""
+
+import logging
+
+import torch
+
+from swinlet.checkpoint import newest_sealed, unsealed_steps
+from swinlet.data.select_dataset import define_Dataset, training_batches
+from swinlet.distillation import DISTILLATIONS
+from swinlet.errors import OptionError
+from swinlet.models.model_plain import ModelPlain
+from swinlet.models.select_model import define_Model
+from swinlet.options import Options, changed_keys, keys_without_effect
+from swinlet.utils.console import TrainingBar
+from swinlet.utils.run_log import RunLog
+from swinlet.utils.signals import stop_signals
+from swinlet.validation import NAMES, TestPhase
+
+LOGGER = logging.getLogger("swinlet")
+
+
+def train(opt: Options) -> bool:
+    """Train a student as the options say; resume if ``<root>/<task>`` holds a complete checkpoint.
+
+    Returns:
+        True when the run is complete, False when a signal stopped it (its state is saved then).
+
+    Raises:
+        OptionError, DataError, CheckpointError: found before training starts; and CheckpointError when a checkpoint
+            cannot be written.
+    """
+    needs_teacher = DISTILLATIONS[opt.train.distillation_type].needs_teacher
+    if needs_teacher and opt.path.pretrained_netTeacher is None:
+        raise OptionError(
+            f"path.pretrained_netTeacher: missing; distillation_type {opt.train.distillation_type!r} needs a teacher"
+        )
+    train_set = define_Dataset(opt, "train")
+    test_set = define_Dataset(opt, "test") if opt.datasets.test else None
+    model = define_Model(opt)
+    model.init_train()
+    start = resume(model, opt)
+    total = opt.train.total_iter
+    tests = TestPhase(test_set, len(test_set), opt.scale, opt.run_dir / "images") if test_set else None
+
+    with RunLog(opt, start) as log, stop_signals() as stop, TrainingBar(total, start) as bar:
+        describe(model, opt, len(train_set), start)
+        assert opt.datasets.train is not None
+        batches = training_batches(train_set, opt.datasets.train, range(start + 1, total + 1))
+        step = start
+        for step, batch in enumerate(batches, start=start + 1):
+            seed_step(opt.train.manual_seed, step)
+            model.feed_data(batch)
+            model.optimize_parameters(step)
+            bar.advance()
+
+            last = step == total or stop.requested
+            if step % opt.train.checkpoint_print == 0 or last:
+                report_losses(model, log, bar, step, epoch(opt, step, len(train_set)))
+            if tests and (step % opt.train.checkpoint_test == 0 or step == total):
+                report_test(model, tests, log, bar, step, epoch(opt, step, len(train_set)))
+            if step % opt.train.checkpoint_save == 0 or last:
+                model.save(step)
+            if stop.requested:
+                LOGGER.info("stopped by %s after iteration %d of %d; saved", stop.requested, step, total)
+                LOGGER.info("start the same command again to go on")
+                return False
+        if tests:
+            report_comparison(model, tests, log, step)
+        LOGGER.info("complete: weights in %s", model.models_dir)
+        if tests:
+            LOGGER.info("pictures in %s", opt.run_dir / "images")
+    return True
+
+
+def resume(model: ModelPlain, opt: Options) -> int:
+    """Load the newest complete checkpoint of the run's folder.
+
+    Returns:
+        The last iteration already done, 0 for a fresh start.
+    """
+    sealed = newest_sealed(model.models_dir)
+    unsealed = unsealed_steps(model.models_dir)
+    if unsealed:
+        LOGGER.warning(
+            "%s: weights of iterations %s are not a complete checkpoint and are not resumed; "
+            "to start from them name them in path.pretrained_netG",
+            model.models_dir,
+            ", ".join(map(str, unsealed)),
+        )
+    if sealed is None:
+        return 0
+    model.load_checkpoint(sealed)
+    LOGGER.info("resuming %s after iteration %d", opt.run_dir, sealed.step)
+    changes = list(changed_keys(sealed.extra.get("options", {}), opt.model_dump(mode="json")))
+    if changes:
+        LOGGER.warning("options that differ from those of the checkpoint: %s", "; ".join(changes))
+    return sealed.step
+
+
+def describe(model: ModelPlain, opt: Options, images: int, start: int) -> None:
+    """Log what is about to happen."""
+    LOGGER.info("run %s: iterations %d to %d on %s", opt.run_dir, start + 1, opt.train.total_iter, model.device)
+    LOGGER.info("student %s (%s parameters); %d training images", opt.netG.net_type, f"{parameter_count(model.netG):,}", images)
+    if model.netTeacher is not None:
+        source = opt.path.pretrained_netTeacher
+        size = f"{parameter_count(model.netTeacher):,}"
+        LOGGER.info("teacher %s (%s parameters); distillation: %s", source, size, opt.train.distillation_type)
+    unused = keys_without_effect(opt)
+    if unused:
+        LOGGER.warning("keys without effect: %s", "; ".join(unused))
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Make drop-path a pure function of the step, so that a resumed run repeats an uninterrupted one."""
+    torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)
+
+
+def epoch(opt: Options, step: int, images: int) -> int:
+    """How often the training images have been seen; only for the log, the loop has no epochs."""
+    assert opt.datasets.train is not None
+    return step * opt.datasets.train.dataloader_batch_size // images
+
+
+def report_losses(model: ModelPlain, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
+    """One line of losses, in the reference's form."""
+    losses, rate = model.current_log(), model.current_learning_rate()
+    speed = bar.speed()
+    text = " ".join(f"{name}: {value:.3e}" for name, value in losses.items())
+    LOGGER.info("<epoch:%3d, iter:%8s, lr:%.3e> %s (%.2f it/s)", epoch, f"{step:,}", rate, text, speed)
+    log.record("train", step, lr=rate, losses=losses, it_per_s=round(speed, 3))
+    log.scalars(step, {f"loss/{name}": value for name, value in losses.items()} | {"lr": rate})
+    bar.show(losses=f"G_loss {losses['G_loss']:.2e}, lr {rate:.1e}")
+
+
+def report_test(model: ModelPlain, tests: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
+    """Scores and pictures of the test images."""
+    table, pictures = tests.run(model, step)
+    for scores in table:
+        name, rgb, y = NAMES[scores.weights], scores.mean("psnr_rgb"), scores.mean("psnr_y")
+        LOGGER.info(
+            "<epoch:%3d, iter:%8s, Average PSNR : %.2fdB (RGB), %.2fdB (Y), %s", epoch, f"{step:,}", rgb, y, name
+        )
+        log.record("test", step, **scores.as_record())
+        log.scalars(step, {f"psnr_rgb/{scores.weights}": rgb, f"psnr_y/{scores.weights}": y})
+    for image, values in table[0].images.items():
+        LOGGER.info("    %s: %.2fdB (RGB), %.2fdB (Y)", image, values["psnr_rgb"], values["psnr_y"])
+    for image, picture in pictures.items():
+        log.picture(step, image, picture)
+    bar.show(score=f"PSNR {table[0].mean('psnr_rgb'):.2f} dB")
+
+
+def report_comparison(model: ModelPlain, tests: TestPhase, log: RunLog, step: int) -> None:
+    """The table at the end of a run: bicubic, student, teacher."""
+    networks = {"G": model.netG, "E": model.netE, "Teacher": model.netTeacher}
+    LOGGER.info("%-14s %12s %10s %10s", "", "parameters", "PSNR RGB", "PSNR Y")
+    for scores in tests.compare(model):
+        network = networks.get(scores.weights)
+        size = f"{parameter_count(network):,}" if network is not None else "-"
+        rgb, y = scores.mean("psnr_rgb"), scores.mean("psnr_y")
+        LOGGER.info("%-14s %12s %7.2f dB %7.2f dB", NAMES[scores.weights], size, rgb, y)
+        log.record("comparison", step, **scores.as_record())
+
+
+def parameter_count(network: torch.nn.Module) -> int:
+    """Number of trained values."""
+    return sum(parameter.numel() for parameter in network.parameters())

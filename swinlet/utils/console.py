@@ -1,0 +1,93 @@
+"""The terminal and the log file of a run."""
+
+import logging
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+CONSOLE = Console(stderr=True)
+LOGGER = logging.getLogger("swinlet")
+
+
+def log_to_console() -> None:
+    """Show the package's log on the terminal: bare lines, warnings marked; safe to call twice."""
+    if any(isinstance(handler, RichHandler) for handler in LOGGER.handlers):
+        return
+    handler = RichHandler(
+        console=CONSOLE, show_time=False, show_path=False, show_level=False, markup=False, highlighter=None
+    )
+    handler.setFormatter(_MarkedFormatter())
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+
+
+def log_to_file(path: Path) -> logging.FileHandler:
+    """Append the package's log to a file, with times. The caller closes the handler."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s", "%y-%m-%d %H:%M:%S"))
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    return handler
+
+
+class _MarkedFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        mark = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return mark + super().format(record)
+
+
+class TrainingBar:
+    """Progress of a run: iterations, it/s, time left, losses, last PSNR. Shown on a terminal only.
+
+    Args:
+        total: iterations of the whole run.
+        start: iterations done before.
+    """
+
+    def __init__(self, total: int, start: int) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]} {task.fields[score]}"),
+            console=CONSOLE,
+            disable=not CONSOLE.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=total, completed=start, speed="", losses="", score="")
+        self._since = time.perf_counter()
+        self._steps = 0
+
+    def __enter__(self) -> "TrainingBar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def advance(self) -> None:
+        """One iteration is done."""
+        self._steps += 1
+        self._progress.update(self._task, advance=1)
+
+    def speed(self) -> float:
+        """Iterations per second since the last call; tests and saving count as time."""
+        now = time.perf_counter()
+        rate = self._steps / (now - self._since)
+        self._since, self._steps = now, 0
+        self._progress.update(self._task, speed=f"{rate:.2f} it/s")
+        return rate
+
+    def show(self, *, losses: str | None = None, score: str | None = None) -> None:
+        """Replace a text of the bar."""
+        texts = {"losses": losses, "score": score}
+        self._progress.update(self._task, **{key: text for key, text in texts.items() if text is not None})

@@ -1,0 +1,39 @@
+"""Ctrl-C and SIGTERM as a request to finish the current iteration, save and leave."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from swinlet.utils.console import LOGGER
+
+
+@dataclass
+class StopRequest:
+    """The name of the signal that asked to stop, empty until then."""
+
+    requested: str = ""
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopRequest]:
+    """Catch SIGINT and SIGTERM inside the block; a second SIGINT interrupts at once."""
+    stop = StopRequest()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if stop.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.requested = signal.Signals(number).name
+        LOGGER.info("%s: finishing this iteration, then saving", stop.requested)
+
+    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+        yield stop
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

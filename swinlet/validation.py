@@ -1,0 +1,110 @@
+"""The test phase: pictures of the test images, and their scores."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from swinlet.metrics import psnr, psnr_y
+from swinlet.models.model_plain import ModelPlain
+from swinlet.utils.image_io import save_image, to_uint8
+from swinlet.utils.resize import bicubic_upscale
+
+NAMES = {"bicubic": "bicubic", "G": "student", "E": "student (EMA)", "Teacher": "teacher"}
+
+
+@dataclass
+class Scores:
+    """Scores of one set of weights: PSNR in dB, RGB and Y, for each image."""
+
+    weights: str
+    images: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+
+    def mean(self, metric: str) -> float:
+        """Mean over the images of "psnr_rgb" or "psnr_y"."""
+        return fmean(scores[metric] for scores in self.images.values())
+
+    def add(self, name: str, estimate: NDArray[np.uint8], truth: NDArray[np.uint8], scale: int) -> None:
+        """Score one picture."""
+        self.images[name] = {
+            "psnr_rgb": psnr(estimate, truth, scale),
+            "psnr_y": psnr_y(estimate, truth, scale),
+        }
+
+    def as_record(self) -> dict[str, Any]:
+        """For metrics.jsonl."""
+        means = {metric: self.mean(metric) for metric in ("psnr_rgb", "psnr_y")}
+        return {"weights": self.weights, "mean": means, "images": self.images}
+
+
+class TestPhase:
+    """The test images of a run.
+
+    Args:
+        dataset: items with ``L``, ``H`` uint8 (C, H, W) and ``name``.
+        scale: HR size over LR size; also the border that scores leave out.
+        images_dir: folder of the pictures.
+    """
+
+    __test__ = False  # not for pytest
+
+    def __init__(self, dataset: Dataset[dict[str, Any]], count: int, scale: int, images_dir: Path) -> None:
+        self._dataset = dataset
+        self._count = count
+        self._scale = scale
+        self._images_dir = images_dir
+
+    def run(self, model: ModelPlain, step: int) -> tuple[list[Scores], dict[str, NDArray[np.uint8]]]:
+        """Score the student and its moving average; save the picture of what would be deployed.
+
+        Pictures are ``<images_dir>/<name>/<name>_<step>.png``.
+
+        Returns:
+            The scores, deployed weights first, and the saved pictures by name, uint8 (H, W, C).
+        """
+        labels = [model.tested_weights] + (["G"] if model.tested_weights != "G" else [])
+        table = [Scores(label) for label in labels]
+        pictures: dict[str, NDArray[np.uint8]] = {}
+        for name, item, truth in self._items():
+            for scores in table:
+                estimate = _restore(model, item, scores.weights)
+                scores.add(name, estimate, truth, self._scale)
+                if scores.weights == model.tested_weights:
+                    pictures[name] = estimate
+                    save_image(self._images_dir / name / f"{name}_{step}.png", estimate)
+        return table, pictures
+
+    def compare(self, model: ModelPlain) -> list[Scores]:
+        """Score bicubic interpolation, the deployed student and, where there is one, the teacher."""
+        table = [Scores("bicubic"), Scores(model.tested_weights)]
+        if model.netTeacher is not None:
+            table.append(Scores("Teacher"))
+        for name, item, truth in self._items():
+            for scores in table:
+                if scores.weights == "bicubic":
+                    estimate = bicubic_upscale(_to_array(item["L"]), self._scale)
+                else:
+                    estimate = _restore(model, item, scores.weights)
+                scores.add(name, estimate, truth, self._scale)
+        return table
+
+    def _items(self) -> Iterator[tuple[str, Mapping[str, Any], NDArray[np.uint8]]]:
+        for i in range(self._count):
+            item = self._dataset[i]
+            yield item["name"], item, _to_array(item["H"])
+
+
+def _restore(model: ModelPlain, item: Mapping[str, Any], weights: str) -> NDArray[np.uint8]:
+    model.feed_data({"L": item["L"][None]})
+    model.test(weights)
+    return to_uint8(model.current_visuals()["E"])
+
+
+def _to_array(image: Tensor) -> NDArray[np.uint8]:
+    return image.permute(1, 2, 0).numpy()
