@@ -48,15 +48,16 @@ def read_weights(path: Path, key: str) -> dict[str, Tensor]:
     content = read_pth(path, key)
     state = _find_state(content)
     if state is None:
-        held = ", ".join(map(str, cast("dict[Any, Any]", content)))[:200] if isinstance(content, dict) else ""
-        raise CheckpointError(f"{key}: {path} holds no network weights (found: {held or type(content).__name__})")
+        found = list(cast("Mapping[str, Any]", content)) if isinstance(content, Mapping) else [type(content).__name__]
+        held = ", ".join(map(str, found))[:200]
+        raise CheckpointError(f"{key}: {path} holds no network weights (found: {held})")
     prefix = "module."  # left by DataParallel
     if all(name.startswith(prefix) for name in state):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
 
-def read_pth(path: Path, key: str) -> Any:
+def read_pth(path: Path, key: str) -> object:
     """Read a file of ``torch.save`` that holds only tensors and plain containers, onto the CPU.
 
     Raises:

@@ -1,7 +1,7 @@
 """The command line: ``swinlet train``, ``swinlet schema``, and the seed's ``main_train_student.py``."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -51,7 +51,7 @@ def schema_command() -> None:
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
+def user_errors() -> Generator[None, None, None]:
     """Show an error meant for users as its message alone, and leave with exit code 2."""
     try:
         yield

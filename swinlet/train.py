@@ -100,7 +100,9 @@ def resume(model: ModelPlain, opt: Options) -> int:
 def describe(model: ModelPlain, opt: Options, images: int, start: int) -> None:
     """Log what is about to happen."""
     LOGGER.info("run %s: iterations %d to %d on %s", opt.run_dir, start + 1, opt.train.total_iter, model.device)
-    LOGGER.info("student %s (%s parameters); %d training images", opt.netG.net_type, f"{parameter_count(model.netG):,}", images)
+    LOGGER.info(
+        "student %s (%s parameters); %d training images", opt.netG.net_type, f"{parameter_count(model.netG):,}", images
+    )
     if model.netTeacher is not None:
         source = opt.path.pretrained_netTeacher
         size = f"{parameter_count(model.netTeacher):,}"

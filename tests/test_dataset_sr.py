@@ -215,9 +215,7 @@ def test_sampling_depends_on_seed_and_position_only(tmp_path: Path) -> None:
 def test_samples_are_the_same_in_a_spawned_worker(tmp_path: Path) -> None:
     dataset = DatasetSR(make_folder(tmp_path), scale=2, phase="train", H_size=12)
     dataset[0]  # decoded images and the order of the epoch must not hinder pickling
-    loader = DataLoader(
-        dataset, batch_size=3, sampler=range(6, 12), num_workers=1, multiprocessing_context="spawn"
-    )
+    loader = DataLoader(dataset, batch_size=3, sampler=range(6, 12), num_workers=1, multiprocessing_context="spawn")
     batches = list(loader)
     assert len(batches) == 2
     for number, batch in enumerate(batches):
@@ -252,9 +250,7 @@ def test_crops_and_augmentation_cover_everything(tmp_path: Path) -> None:
         seen.append((top, left, mode))
     assert seen[:3] == [(2, 6, 5), (2, 6, 2), (2, 2, 3)], "an old run could not be resumed after this change"
     # 11 x 14 is cropped to 10 x 14: tops 0 and 2, lefts 0, 2, 4 and 6.
-    assert set(seen) == {
-        (top, left, mode) for top in (0, 2) for left in (0, 2, 4, 6) for mode in range(MODES)
-    }
+    assert set(seen) == {(top, left, mode) for top in (0, 2) for left in (0, 2, 4, 6) for mode in range(MODES)}
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

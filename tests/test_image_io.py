@@ -189,9 +189,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"a.{suffix}"
-    Image.fromarray(np.ascontiguousarray(stored)).save(
-        path, exif=exif, **({"quality": 100} if suffix != "png" else {})
-    )
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **({"quality": 100} if suffix != "png" else {}))
     image = read_image(path, 3)
     assert image.shape == upright.shape
     assert np.abs(image.astype(int) - upright).max() < 30

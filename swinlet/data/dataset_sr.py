@@ -235,9 +235,7 @@ def _pair_by_name(
     return pairs, problems
 
 
-def _check(
-    pairs: list[_Pair], scale: int, n_channels: Literal[1, 3], smallest: int
-) -> tuple[list[_Pair], list[str]]:
+def _check(pairs: list[_Pair], scale: int, n_channels: Literal[1, 3], smallest: int) -> tuple[list[_Pair], list[str]]:
     """Decode every file once, a few at a time, keeping only the sizes; bad pairs become problems."""
 
     def inspect(pair: _Pair) -> tuple[_Pair, list[str]]:

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -18,7 +18,7 @@ LOGGER = logging.getLogger("swinlet")
 DATASETS = {"sr": DatasetSR}
 
 
-def define_Dataset(opt: Options, phase: str) -> DatasetSR:
+def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
     """Open and check a data set.
 
     Args:

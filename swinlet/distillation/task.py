@@ -41,10 +41,7 @@ class TrainingTask(nn.Module):
         Returns:
             The student's image, and the losses by name, weights applied; their sum is to be minimised.
         """
-        if self.distillation.needs_features:
-            E, features = self.student(L, return_features=True)
-        else:
-            E, features = self.student(L), []
+        E, features = self.student(L, return_features=True)
         losses = {"l_g_L1": self._pixel_weight * self._pixel_loss(E, H)}
         losses |= self.distillation(Lesson(step, L, H, E, features, teacher_image, teacher_features))
         return E, losses

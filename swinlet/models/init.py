@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from swinlet.models.init_interpolation import start_from_interpolation
-from swinlet.models.network_swinir import SwinIR
+from swinlet.models.network_swinir import SwinIR, zero_bias
 
 DEFAULT_GAIN = 0.2  # the reference's init_gain
 
@@ -38,5 +38,4 @@ def init_weights(network: SwinIR, init_type: str, gain: float | None = None) -> 
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 fill(module.weight, DEFAULT_GAIN if gain is None else gain)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                zero_bias(module)

@@ -3,7 +3,7 @@
 The network is unchanged. A few channels carry the image past the transformer body (whose last convolution is zero)
 and through the upsampler; all others keep their usual first weights and learn the residual. Bilinear upsampling by
 2, 3, 4 or 8 (half-pixel centres, as ``F.interpolate(mode="bilinear", align_corners=False)``) comes out exactly, away
-from the border where zero padding is seen. Measured in docs/distillation notes: see ``options/train_demo.json``.
+from the border where zero padding is seen.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from swinlet.models.network_swinir import SwinIR, doubling_steps
+from swinlet.models.network_swinir import SwinIR, doubling_steps, zero_bias
 
 # A LeakyReLU of slope s lets a pair (+x, -x) through: lrelu(x) - lrelu(-x) = (1 + s) x.
 BEFORE_UPSAMPLE_SLOPE = 0.01
@@ -29,7 +29,7 @@ def start_from_interpolation(network: SwinIR) -> None:
     if network.config["embed_dim"] < colours:
         raise ValueError(f"embed_dim: init_type 'interpolation' needs at least {colours}")
     body_end = network.conv_after_body
-    _zero(body_end if isinstance(body_end, nn.Conv2d) else body_end[-1])
+    _zero(_conv(body_end[-1] if isinstance(body_end, nn.Sequential) else body_end))
     if network.upsampler == "":
         _zero(network.conv_last)
         return
@@ -37,10 +37,11 @@ def start_from_interpolation(network: SwinIR) -> None:
     for c in range(colours):
         network.conv_first.weight[c, c, 1, 1] = 1.0
     if network.upsampler == "pixelshuffledirect":
-        _zero(network.upsample[0])
-        _set_phases(network.upsample[0], network.upscale, network.upscale, [[(c, 1.0)] for c in range(colours)])
+        conv = _conv(network.upsample[0])
+        _zero(conv)
+        _set_phases(conv, network.upscale, network.upscale, [[(c, 1.0)] for c in range(colours)])
         return
-    before = network.conv_before_upsample[0]
+    before = _conv(network.conv_before_upsample[0])
     _own_channels(before, range(2 * colours))
     for c in range(colours):
         before.weight[2 * c, c, 1, 1] = 1.0
@@ -52,18 +53,22 @@ def start_from_interpolation(network: SwinIR) -> None:
         _through_nearest(network, colours)
 
 
+def _conv(module: nn.Module) -> nn.Conv2d:
+    assert isinstance(module, nn.Conv2d)
+    return module
+
+
 def _zero(conv: nn.Conv2d) -> None:
     nn.init.zeros_(conv.weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
+    zero_bias(conv)
 
 
 def _own_channels(conv: nn.Conv2d, channels: Sequence[int]) -> None:
     """Clear some output channels for the image's own use."""
     index = list(channels)
     conv.weight[index] = 0.0
-    if conv.bias is not None:
-        conv.bias[index] = 0.0
+    assert conv.bias is not None
+    conv.bias[index] = 0.0
 
 
 def bilinear_taps(scale: int) -> Tensor:
@@ -77,9 +82,7 @@ def _pairs(colours: int, slope: float) -> list[list[tuple[int, float]]]:
     return [[(2 * c, 1 / (1 + slope)), (2 * c + 1, -1 / (1 + slope))] for c in range(colours)]
 
 
-def _set_phases(
-    conv: nn.Conv2d, scale: int, step: int, sources: Sequence[Sequence[tuple[int, float]]]
-) -> None:
+def _set_phases(conv: nn.Conv2d, scale: int, step: int, sources: Sequence[Sequence[tuple[int, float]]]) -> None:
     """Let a convolution in front of PixelShuffle(step) compute all of a bilinear enlargement by ``scale``.
 
     Where scale > step, the positions that later steps will unfold leave as channels: colour c's position (i, j)
@@ -114,7 +117,7 @@ def _through_pixelshuffle(network: SwinIR, colours: int) -> None:
     sources = _pairs(colours, BEFORE_UPSAMPLE_SLOPE)
     remaining = network.upscale
     for i, step in enumerate(doubling_steps(network.upscale)):
-        conv = network.upsample[2 * i]
+        conv = _conv(network.upsample[2 * i])
         if i == 0:
             _set_phases(conv, network.upscale, step, sources)
             sources = [[(c, 1.0)] for c in range(colours)]
@@ -133,14 +136,13 @@ def _through_nearest(network: SwinIR, colours: int) -> None:
     sources = _pairs(colours, BEFORE_UPSAMPLE_SLOPE)
     behind = _pairs(colours, NEAREST_SLOPE)
     for i, _ in enumerate(doubling_steps(network.upscale), start=1):
-        _write_pairs(network.get_submodule(f"conv_up{i}"), sources, identity if i == 1 else gap)
+        _write_pairs(_conv(network.get_submodule(f"conv_up{i}")), sources, identity if i == 1 else gap)
         sources = behind
     _write_pairs(network.conv_hr, sources, identity)
     _read(network.conv_last, behind, last)
 
 
-def _write_pairs(conv: nn.Module, sources: Sequence[Sequence[tuple[int, float]]], taps: Tensor) -> None:
-    assert isinstance(conv, nn.Conv2d)
+def _write_pairs(conv: nn.Conv2d, sources: Sequence[Sequence[tuple[int, float]]], taps: Tensor) -> None:
     _own_channels(conv, range(2 * len(sources)))
     for c, source in enumerate(sources):
         for index, factor in source:

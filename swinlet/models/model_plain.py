@@ -2,9 +2,9 @@
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from swinlet.utils.device import make_accelerator
 
 LOGGER = logging.getLogger("swinlet")
 
+_Average = Callable[[list[Tensor], list[Tensor], int], None]
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -58,6 +59,7 @@ class ModelPlain:
         if opt.train.E_decay > 0:
             self.netE = copy.deepcopy(self.netG).requires_grad_(False).eval().to(self.device)
         self.netP: Translator | None = distillation.translator
+        self._average = cast("_Average", get_ema_multi_avg_fn(opt.train.E_decay))
         self._task = TrainingTask(opt.train, self.netG, distillation).to(self.device)
         self._images: dict[str, Tensor] = {}
         self._losses: dict[str, Tensor] = {}
@@ -85,7 +87,8 @@ class ModelPlain:
         )
         if path.pretrained_optimizerG is not None and train.G_optimizer_reuse:
             _load_optimizer(optimizer, path.pretrained_optimizerG, "path.pretrained_optimizerG")
-        self._wrapped_task, self._optimizer = self._accelerator.prepare(self._task, optimizer)
+        prepared = cast("tuple[TrainingTask, torch.optim.Optimizer]", self._accelerator.prepare(self._task, optimizer))
+        self._wrapped_task, self._optimizer = prepared
         self._task.train()
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
@@ -116,8 +119,7 @@ class ModelPlain:
         self._optimizer.step()
         self._regularize(step)
         if self.netE is not None:
-            average = get_ema_multi_avg_fn(train.E_decay)
-            average(list(self.netE.parameters()), list(self.netG.parameters()), 0)
+            self._average(list(self.netE.parameters()), list(self.netG.parameters()), 0)
         self._images["E"] = E.detach()
         self._losses = {name: loss.detach() for name, loss in losses.items()} | {"G_loss": total.detach()}
 
@@ -188,7 +190,7 @@ class ModelPlain:
         if self.netP is not None:
             states["P"] = dict(self.netP.state_dict())
         states["optimizerG"] = self._optimizer.state_dict()
-        scaler = self._accelerator.scaler
+        scaler = self._scaler
         extra = {
             "options": self.opt.model_dump(mode="json"),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -214,8 +216,13 @@ class ModelPlain:
             assert network is not None
             _load(network, sealed.files[label], "resume", strict=True)
         _load_optimizer(self._optimizer, sealed.files["optimizerG"], "resume")
-        if self._accelerator.scaler is not None and sealed.extra.get("scaler"):
-            self._accelerator.scaler.load_state_dict(sealed.extra["scaler"])
+        if self._scaler is not None and sealed.extra.get("scaler"):
+            self._scaler.load_state_dict(sealed.extra["scaler"])
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        """The loss scaler of fp16 training."""
+        return cast("torch.amp.GradScaler | None", self._accelerator.scaler)
 
 
 def _load(network: torch.nn.Module, path: Path, key: str, strict: bool) -> None:

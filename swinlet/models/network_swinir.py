@@ -5,7 +5,7 @@ shapes are those of the official implementation, so its checkpoints load strictl
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -195,7 +195,7 @@ def residual_conv(dim: int, resi_connection: str) -> nn.Module:
 
 def to_image(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """Tokens (N, H*W, C) -> feature map (N, C, H, W)."""
-    return tokens.transpose(1, 2).unflatten(2, size)
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *size)
 
 
 def to_tokens(image: Tensor) -> Tensor:
@@ -224,7 +224,9 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = to_tokens(x)
-        return tokens if self.norm is None else self.norm(tokens)
+        if self.norm is not None:
+            tokens = self.norm.forward(tokens)
+        return tokens
 
 
 def doubling_steps(upscale: int) -> list[int]:
@@ -320,7 +322,8 @@ class SwinIR(nn.Module):
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(embed_dim, patch_norm)
         self.absolute_pos_embed = nn.Parameter(torch.zeros(1, img_size**2, embed_dim)) if ape else None
-        rates = torch.linspace(0, drop_path_rate, sum(depths), dtype=torch.float64).tolist()
+        last_block = max(sum(depths) - 1, 1)
+        rates = [drop_path_rate * i / last_block for i in range(sum(depths))]
         self.layers = nn.ModuleList()
         for depth, heads in zip(depths, num_heads, strict=True):
             blocks = [
@@ -351,9 +354,7 @@ class SwinIR(nn.Module):
             self.conv_last = conv(dim, out_chans)
             return
         if self.upsampler == "pixelshuffledirect":
-            self.upsample = nn.Sequential(
-                conv(dim, self.upscale**2 * out_chans), nn.PixelShuffle(self.upscale)
-            )
+            self.upsample = nn.Sequential(conv(dim, self.upscale**2 * out_chans), nn.PixelShuffle(self.upscale))
             return
         self.conv_before_upsample = nn.Sequential(conv(dim, width), nn.LeakyReLU())
         if self.upsampler == "pixelshuffle":
@@ -368,15 +369,18 @@ class SwinIR(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                zero_bias(module)
         if self.absolute_pos_embed is not None:
             nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
 
-    @overload
-    def forward(self, x: Tensor, return_features: Literal[False] = False) -> Tensor: ...
-    @overload
-    def forward(self, x: Tensor, return_features: Literal[True]) -> tuple[Tensor, list[Tensor]]: ...
+    if TYPE_CHECKING:  # nn.Module.__call__ is untyped
+
+        @overload
+        def __call__(self, x: Tensor, return_features: Literal[False] = False) -> Tensor: ...
+        @overload
+        def __call__(self, x: Tensor, return_features: Literal[True]) -> tuple[Tensor, list[Tensor]]: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
     def forward(self, x: Tensor, return_features: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Restore a batch of images.
 
@@ -449,12 +453,19 @@ class SwinIR(nn.Module):
         padded = self.config["img_size"]
         padded += -padded % self.block_window
         mask = shifted_window_mask(padded, padded, self.block_window, self.block_window // 2)
-        for name, module in self.named_modules():
-            if isinstance(module, SwinTransformerBlock):
-                state[f"{name}.attn.relative_position_index"] = index
-                if module.shift_size:
-                    state[f"{name}.attn_mask"] = mask
+        for i, depth in enumerate(self.config["depths"]):
+            for j in range(depth):
+                block = f"layers.{i}.residual_group.blocks.{j}"
+                state[f"{block}.attn.relative_position_index"] = index
+                if self.shift_size and j % 2:
+                    state[f"{block}.attn_mask"] = mask
         return state
+
+
+def zero_bias(layer: nn.Linear | nn.Conv2d) -> None:
+    """Zero the bias of a layer that has one."""
+    if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]  (torch annotates it as never None)
+        nn.init.zeros_(layer.bias)
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -483,9 +494,8 @@ def check_config(config: Mapping[str, Any]) -> None:
         faults.append(f"num_heads: {len(heads)} entries for {len(depths)} entries of depths")
     if any(head < 1 or dim % head for head in heads):
         faults.append(f"embed_dim: {dim} is not a multiple of every entry of num_heads {list(heads)}")
-    for key in ("embed_dim", "img_size", "window_size"):
-        if config[key] < 1:
-            faults.append(f"{key}: {config[key]} is not positive")
+    sizes = ("embed_dim", "img_size", "window_size")
+    faults += [f"{key}: {config[key]} is not positive" for key in sizes if config[key] < 1]
     if config["img_range"] <= 0:
         faults.append(f"img_range: {config['img_range']} is not positive")
     if int(dim * config["mlp_ratio"]) < 1:

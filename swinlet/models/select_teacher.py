@@ -54,17 +54,13 @@ def _agreed(found: dict[str, Any], section: NetworkOptions, source: str) -> dict
     if found["upsampler"] == "nearest+conv" and {found["upscale"], given.get("upscale")} == {2, 3}:
         undecided.add("upscale")
     faults = [
-        f"netTeacher.{name}: {_plain(value)}, but {source} has {_plain(found[name])}"
+        f"netTeacher.{name}: {value}, but {source} has {found[name]}"
         for name, value in given.items()
-        if name not in undecided and _plain(value) != _plain(found[name])
+        if name not in undecided and value != found[name]
     ]
     if faults:
         raise OptionError("\n".join(faults))
     return found | {name: value for name, value in given.items() if name in undecided}
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _check_fit(teacher: SwinIR, student: SwinIR, source: object) -> None:

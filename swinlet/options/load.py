@@ -113,7 +113,7 @@ def _describe(kind: type[BaseModel], detail: ErrorDetails) -> list[str]:
     if detail["type"] == "missing":
         return [f"{where}: missing"]
     message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "value_error" and model is not None and issubclass(kind, BaseModel) and _is_model(kind, keys):
+    if detail["type"] == "value_error" and model is not None and _is_model(kind, keys):
         # Raised by a section's own check, whose lines begin with the key's path below that section.
         prefix = f"{where}." if where else ""
         return [prefix + line for line in message.splitlines()]

@@ -69,67 +69,67 @@ class Section(BaseModel):
 class PathOptions(Section):
     """Where results go and where weights come from."""
 
-    root: FilePath = Field(Path("superresolution"), description="Results go to <root>/<task>.")
-    pretrained_netG: OptionalPath = Field(None, description="Weights the student starts from.")
-    pretrained_netE: OptionalPath = Field(None, description="Weights its moving average starts from.")
-    pretrained_netP: OptionalPath = Field(None, description="Weights the translator starts from.")
+    root: FilePath = Field(default=Path("superresolution"), description="Results go to <root>/<task>.")
+    pretrained_netG: OptionalPath = Field(default=None, description="Weights the student starts from.")
+    pretrained_netE: OptionalPath = Field(default=None, description="Weights its moving average starts from.")
+    pretrained_netP: OptionalPath = Field(default=None, description="Weights the translator starts from.")
     pretrained_netTeacher: OptionalPath = Field(
-        None, description="The teacher's weights (.pth or .safetensors); its architecture is read off them."
+        default=None, description="The teacher's weights (.pth or .safetensors); its architecture is read off them."
     )
     pretrained_optimizerG: OptionalPath = Field(
-        None, description="State of the optimiser to start from; needs train.G_optimizer_reuse."
+        default=None, description="State of the optimiser to start from; needs train.G_optimizer_reuse."
     )
 
 
 class DatasetOptions(Section):
     """One folder of high-resolution images, with an optional folder of low-resolution partners."""
 
-    name: str = Field("dataset", description="Name used in messages.")
-    dataset_type: Literal["sr"] = Field("sr", description="Kind of dataset.")
+    name: str = Field(default="dataset", description="Name used in messages.")
+    dataset_type: Literal["sr"] = Field(default="sr", description="Kind of dataset.")
     dataroot_H: FilePath = Field(description="Folder with high-resolution images, searched recursively.")
     dataroot_L: OptionalPath = Field(
-        None, description="Folder with low-resolution images of the same names; without it, MATLAB bicubic."
+        default=None, description="Folder with low-resolution images of the same names; without it, MATLAB bicubic."
     )
-    H_size: PositiveInt = Field(96, description="Side of the HR training patches in pixels.")
-    dataloader_shuffle: Bool = Field(True, description="Draw images in random order.")
-    dataloader_num_workers: NaturalInt = Field(2, description="Loader processes; 0 loads in the main process.")
-    dataloader_batch_size: PositiveInt = Field(32, description="Patches in a batch.")
+    H_size: PositiveInt = Field(default=96, description="Side of the HR training patches in pixels.")
+    dataloader_shuffle: Bool = Field(default=True, description="Draw images in random order.")
+    dataloader_num_workers: NaturalInt = Field(default=2, description="Loader processes; 0 loads in the main process.")
+    dataloader_batch_size: PositiveInt = Field(default=32, description="Patches in a batch.")
     on_bad_image: Literal["error", "skip"] = Field(
-        "error", description="Refuse to start because of a bad image, or leave it out and count it."
+        default="error", description="Refuse to start because of a bad image, or leave it out and count it."
     )
 
 
 class DatasetsOptions(Section):
     """The training and the test set."""
 
-    train: DatasetOptions | None = Field(None, description="Patches to learn from.")
-    test: DatasetOptions | None = Field(None, description="Whole images scored and saved during training.")
+    train: DatasetOptions | None = Field(default=None, description="Patches to learn from.")
+    test: DatasetOptions | None = Field(default=None, description="Whole images scored and saved during training.")
 
 
 class NetworkOptions(Section):
     """One SwinIR. Keys left out take the preset of ``net_type``."""
 
     net_type: Literal["swinir", "swinir_student", "swinir_student_v2"] = Field(
-        "swinir_student", description="Preset: swinir 180 wide 6x6, swinir_student(_v2) 60 wide 4x4."
+        default="swinir_student", description="Preset: swinir 180 wide 6x6, swinir_student(_v2) 60 wide 4x4."
     )
-    upscale: Literal[1, 2, 3, 4, 8] | None = Field(None, description="Scale; default: the top-level scale.")
-    in_chans: Literal[1, 3] | None = Field(None, description="Channels; default: the top-level n_channels.")
-    img_size: PositiveInt | None = Field(None, description="LR patch side the network is designed for.")
-    window_size: PositiveInt | None = Field(None, description="Side of the attention windows.")
-    img_range: PositiveFloat | None = Field(None, description="Factor on the image inside the network.")
-    depths: tuple[PositiveInt, ...] | None = Field(None, description="Blocks in each RSTB.")
-    embed_dim: PositiveInt | None = Field(None, description="Width.")
-    num_heads: tuple[PositiveInt, ...] | None = Field(None, description="Attention heads in each RSTB.")
-    mlp_ratio: PositiveFloat | None = Field(None, description="Hidden width of the MLPs over embed_dim.")
+    upscale: Literal[1, 2, 3, 4, 8] | None = Field(default=None, description="Scale; default: the top-level scale.")
+    in_chans: Literal[1, 3] | None = Field(default=None, description="Channels; default: the top-level n_channels.")
+    img_size: PositiveInt | None = Field(default=None, description="LR patch side the network is designed for.")
+    window_size: PositiveInt | None = Field(default=None, description="Side of the attention windows.")
+    img_range: PositiveFloat | None = Field(default=None, description="Factor on the image inside the network.")
+    depths: tuple[PositiveInt, ...] | None = Field(default=None, description="Blocks in each RSTB.")
+    embed_dim: PositiveInt | None = Field(default=None, description="Width.")
+    num_heads: tuple[PositiveInt, ...] | None = Field(default=None, description="Attention heads in each RSTB.")
+    mlp_ratio: PositiveFloat | None = Field(default=None, description="Hidden width of the MLPs over embed_dim.")
     upsampler: Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""] | None = Field(
-        None, description="How the image is enlarged; '' for denoising and JPEG."
+        default=None, description="How the image is enlarged; '' for denoising and JPEG."
     )
-    resi_connection: Literal["1conv", "3conv"] | None = Field(None, description="Convolution after each RSTB.")
-    qkv_bias: Bool | None = Field(None, description="Bias in the query, key and value projections.")
-    patch_norm: Bool | None = Field(None, description="LayerNorm after the patch embedding.")
-    ape: Bool | None = Field(None, description="Absolute position embedding.")
+    resi_connection: Literal["1conv", "3conv"] | None = Field(default=None, description="Convolution after each RSTB.")
+    qkv_bias: Bool | None = Field(default=None, description="Bias in the query, key and value projections.")
+    patch_norm: Bool | None = Field(default=None, description="LayerNorm after the patch embedding.")
+    ape: Bool | None = Field(default=None, description="Absolute position embedding.")
     drop_path_rate: Annotated[Float, Field(ge=0, lt=1)] | None = Field(
-        None, description="Stochastic depth rate of the last block; reference: 0.1."
+        default=None, description="Stochastic depth rate of the last block; reference: 0.1."
     )
     init_type: Literal[
         "default",
@@ -141,9 +141,9 @@ class NetworkOptions(Section):
         "kaiming_normal",
         "kaiming_uniform",
         "orthogonal",
-    ] = Field("default", description="First weights; 'interpolation' starts as bilinear upsampling.")
-    init_bn_type: str | None = Field(None, description="Of batch normalisation, which SwinIR has not.")
-    init_gain: PositiveFloat | None = Field(None, description="Gain of the classic init_type values; 0.2.")
+    ] = Field(default="default", description="First weights; 'interpolation' starts as bilinear upsampling.")
+    init_bn_type: str | None = Field(default=None, description="Of batch normalisation, which SwinIR has not.")
+    init_gain: PositiveFloat | None = Field(default=None, description="Gain of the classic init_type values; 0.2.")
 
 
 LossType = Literal["l1", "l2", "l2sum", "charbonnier", "ssim"]
@@ -152,70 +152,70 @@ LossType = Literal["l1", "l2", "l2sum", "charbonnier", "ssim"]
 class TrainOptions(Section):
     """Losses, optimiser, schedule and rhythm of one run."""
 
-    total_iter: PositiveInt = Field(20000, description="Iterations of the whole run.")
-    manual_seed: NaturalInt = Field(0, description="Seed of first weights, samples and drop-path.")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Of the student's forward pass.")
+    total_iter: PositiveInt = Field(default=20000, description="Iterations of the whole run.")
+    manual_seed: NaturalInt = Field(default=0, description="Seed of first weights, samples and drop-path.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="Of the student's forward pass.")
 
-    G_lossfn_type: LossType = Field("l1", description="Pixel loss against the ground truth.")
-    G_lossfn_weight: NaturalFloat = Field(1.0, description="Its weight.")
-    G_charbonnier_eps: PositiveFloat = Field(1e-9, description="Added under the root of charbonnier.")
+    G_lossfn_type: LossType = Field(default="l1", description="Pixel loss against the ground truth.")
+    G_lossfn_weight: NaturalFloat = Field(default=1.0, description="Its weight.")
+    G_charbonnier_eps: PositiveFloat = Field(default=1e-9, description="Added under the root of charbonnier.")
 
     distillation_type: Literal["none", "response", "feature"] = Field(
-        "none", description="What the student learns from the teacher."
+        default="none", description="What the student learns from the teacher."
     )
-    distill_lossfn_type: Literal["l1", "l2"] = Field("l1", description="Loss against the teacher's image.")
-    distill_lossfn_weight: NaturalFloat = Field(1.0, description="Its weight.")
-    feature_lossfn_type: Literal["l1", "l2"] = Field("l1", description="Loss against translated features.")
-    feature_lossfn_weight: NaturalFloat = Field(0.01, description="Its weight, for each pair of stages.")
-    start_feature_iter: NaturalInt = Field(0, description="First iteration with the feature loss.")
+    distill_lossfn_type: Literal["l1", "l2"] = Field(default="l1", description="Loss against the teacher's image.")
+    distill_lossfn_weight: NaturalFloat = Field(default=1.0, description="Its weight.")
+    feature_lossfn_type: Literal["l1", "l2"] = Field(default="l1", description="Loss against translated features.")
+    feature_lossfn_weight: NaturalFloat = Field(default=0.01, description="Its weight, for each pair of stages.")
+    start_feature_iter: NaturalInt = Field(default=0, description="First iteration with the feature loss.")
     feature_pairs: tuple[tuple[NaturalInt, NaturalInt], ...] | None = Field(
-        None, min_length=1, description="[student stage, teacher stage] pairs; default: i with i."
+        default=None, min_length=1, description="[student stage, teacher stage] pairs; default: i with i."
     )
 
-    E_decay: Annotated[Float, Field(ge=0, lt=1)] = Field(0.999, description="Decay of the EMA; 0: none.")
+    E_decay: Annotated[Float, Field(ge=0, lt=1)] = Field(default=0.999, description="Decay of the EMA; 0: none.")
 
-    G_optimizer_type: Literal["adam", "adamw"] = Field("adam", description="Optimiser.")
-    G_optimizer_lr: PositiveFloat = Field(2e-4, description="Base learning rate.")
-    G_optimizer_betas: tuple[
-        Annotated[Float, Field(ge=0, lt=1)], Annotated[Float, Field(ge=0, lt=1)]
-    ] = Field((0.9, 0.999), description="Adam's betas.")
-    G_optimizer_wd: NaturalFloat = Field(0.0, description="Weight decay.")
+    G_optimizer_type: Literal["adam", "adamw"] = Field(default="adam", description="Optimiser.")
+    G_optimizer_lr: PositiveFloat = Field(default=2e-4, description="Base learning rate.")
+    G_optimizer_betas: tuple[Annotated[Float, Field(ge=0, lt=1)], Annotated[Float, Field(ge=0, lt=1)]] = Field(
+        default=(0.9, 0.999), description="Adam's betas."
+    )
+    G_optimizer_wd: NaturalFloat = Field(default=0.0, description="Weight decay.")
     G_optimizer_clipgrad: NaturalFloat | None = Field(
-        None, description="Largest norm of the gradient of all that is trained; none: no limit."
+        default=None, description="Largest norm of the gradient of all that is trained; none: no limit."
     )
-    G_optimizer_reuse: Bool = Field(False, description="Load path.pretrained_optimizerG.")
+    G_optimizer_reuse: Bool = Field(default=False, description="Load path.pretrained_optimizerG.")
 
     G_scheduler_type: Literal["MultiStepLR", "CosineAnnealingWarmRestarts", "cosine"] = Field(
-        "MultiStepLR", description="'cosine' falls once over total_iter."
+        default="MultiStepLR", description="'cosine' falls once over total_iter."
     )
-    G_scheduler_warmup_iter: NaturalInt = Field(0, description="Linear warm-up of the learning rate.")
+    G_scheduler_warmup_iter: NaturalInt = Field(default=0, description="Linear warm-up of the learning rate.")
     G_scheduler_milestones: tuple[NaturalInt, ...] = Field(
-        (10000, 16000, 18000, 19000), description="Iterations from which the rate is lower by gamma."
+        default=(10000, 16000, 18000, 19000), description="Iterations from which the rate is lower by gamma."
     )
-    G_scheduler_gamma: PositiveFloat = Field(0.5, description="Factor at each milestone.")
+    G_scheduler_gamma: PositiveFloat = Field(default=0.5, description="Factor at each milestone.")
     G_scheduler_periods: PositiveInt | tuple[PositiveInt, ...] | None = Field(
-        None, description="Cosine: length of the first cycle, or of each cycle."
+        default=None, description="Cosine: length of the first cycle, or of each cycle."
     )
     G_scheduler_restart_weights: PositiveInt | tuple[PositiveFloat, ...] | None = Field(
-        None, description="Cosine: growth of the cycle (one number), or a weight for each cycle."
+        default=None, description="Cosine: growth of the cycle (one number), or a weight for each cycle."
     )
-    G_scheduler_eta_min: NaturalFloat | None = Field(None, description="Cosine: smallest rate.")
+    G_scheduler_eta_min: NaturalFloat | None = Field(default=None, description="Cosine: smallest rate.")
 
     G_regularizer_orthstep: NaturalInt | None = Field(
-        None, description="Every so many iterations, push singular values of convolutions into [0.5, 1.5]."
+        default=None, description="Every so many iterations, push singular values of convolutions into [0.5, 1.5]."
     )
     G_regularizer_clipstep: NaturalInt | None = Field(
-        None, description="Every so many iterations, push weights into [-1.5, 1.5]."
+        default=None, description="Every so many iterations, push weights into [-1.5, 1.5]."
     )
 
-    G_param_strict: Bool = Field(True, description="pretrained_netG must fit tensor by tensor.")
-    E_param_strict: Bool = Field(True, description="pretrained_netE must fit tensor by tensor.")
+    G_param_strict: Bool = Field(default=True, description="pretrained_netG must fit tensor by tensor.")
+    E_param_strict: Bool = Field(default=True, description="pretrained_netE must fit tensor by tensor.")
 
-    checkpoint_test: PositiveInt = Field(2000, description="Iterations between tests.")
-    checkpoint_save: PositiveInt = Field(2000, description="Iterations between saved checkpoints.")
-    checkpoint_print: PositiveInt = Field(200, description="Iterations between lines of the log.")
+    checkpoint_test: PositiveInt = Field(default=2000, description="Iterations between tests.")
+    checkpoint_save: PositiveInt = Field(default=2000, description="Iterations between saved checkpoints.")
+    checkpoint_print: PositiveInt = Field(default=200, description="Iterations between lines of the log.")
 
-    perceptual_keys: tuple[str, ...] = Field((), description="Filled from F_* keys, which have no effect.")
+    perceptual_keys: tuple[str, ...] = Field(default=(), description="Filled from F_* keys, which have no effect.")
 
     model_config = ConfigDict(json_schema_extra={"patternProperties": {"^F_": {}}})
 
@@ -241,33 +241,34 @@ class TrainOptions(Section):
             raise ValueError("G_scheduler_periods: CosineAnnealingWarmRestarts needs it")
         if isinstance(periods, int) and isinstance(weights, tuple):
             raise ValueError("G_scheduler_restart_weights: a list needs a list of G_scheduler_periods")
-        if isinstance(periods, tuple) and weights is not None:
-            if not isinstance(weights, tuple) or len(weights) != len(periods):
-                raise ValueError("G_scheduler_restart_weights: needs one entry for each G_scheduler_periods")
+        if isinstance(periods, tuple) and isinstance(weights, int):
+            raise ValueError("G_scheduler_restart_weights: must be a list, as G_scheduler_periods is one")
+        if isinstance(periods, tuple) and isinstance(weights, tuple) and len(weights) != len(periods):
+            raise ValueError("G_scheduler_restart_weights: needs one entry for each G_scheduler_periods")
         return self
 
 
 class Options(Section):
     """One run."""
 
-    schema_url: str | None = Field(None, alias="$schema", description="For editors: where the schema is.")
-    task: Annotated[str, AfterValidator(_plain_name)] = Field("swinir_student", description="Name of the run.")
-    model: Literal["plain"] = Field("plain", description="How the networks are trained.")
+    schema_url: str | None = Field(default=None, alias="$schema", description="For editors: where the schema is.")
+    task: Annotated[str, AfterValidator(_plain_name)] = Field(default="swinir_student", description="Name of the run.")
+    model: Literal["plain"] = Field(default="plain", description="How the networks are trained.")
     gpu_ids: tuple[NaturalInt, ...] | Literal["auto"] | None = Field(
-        "auto", description="null: the CPU. Otherwise CUDA (the first id), else MPS, else the CPU."
+        default="auto", description="null: the CPU. Otherwise CUDA (the first id), else MPS, else the CPU."
     )
-    dist: Bool = Field(False, description="Several processes; no effect yet.")
-    scale: Literal[1, 2, 3, 4, 8] = Field(4, description="HR size over LR size.")
-    n_channels: Literal[1, 3] = Field(3, description="1 for gray, 3 for RGB images.")
-    merge_bn: Bool = Field(False, description="No effect: SwinIR has no batch normalisation.")
-    merge_bn_startpoint: Int | None = Field(None, description="No effect: see merge_bn.")
-    find_unused_parameters: Bool | None = Field(None, description="Of data-parallel training; no effect yet.")
-    use_static_graph: Bool | None = Field(None, description="Of data-parallel training; no effect yet.")
+    dist: Bool = Field(default=False, description="Several processes; no effect yet.")
+    scale: Literal[1, 2, 3, 4, 8] = Field(default=4, description="HR size over LR size.")
+    n_channels: Literal[1, 3] = Field(default=3, description="1 for gray, 3 for RGB images.")
+    merge_bn: Bool = Field(default=False, description="No effect: SwinIR has no batch normalisation.")
+    merge_bn_startpoint: Int | None = Field(default=None, description="No effect: see merge_bn.")
+    find_unused_parameters: Bool | None = Field(default=None, description="Of data-parallel training; no effect yet.")
+    use_static_graph: Bool | None = Field(default=None, description="Of data-parallel training; no effect yet.")
     path: PathOptions = Field(default_factory=PathOptions, description="Folders and weights.")
     datasets: DatasetsOptions = Field(default_factory=DatasetsOptions, description="Images.")
     netG: NetworkOptions = Field(default_factory=NetworkOptions, description="The student.")
     netTeacher: NetworkOptions | None = Field(
-        None, description="The teacher's architecture, where the checkpoint alone should not decide."
+        default=None, description="The teacher's architecture, where the checkpoint alone should not decide."
     )
     train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")
 

@@ -89,5 +89,7 @@ class TrainingBar:
 
     def show(self, *, losses: str | None = None, score: str | None = None) -> None:
         """Replace a text of the bar."""
-        texts = {"losses": losses, "score": score}
-        self._progress.update(self._task, **{key: text for key, text in texts.items() if text is not None})
+        if losses is not None:
+            self._progress.update(self._task, losses=losses)
+        if score is not None:
+            self._progress.update(self._task, score=score)

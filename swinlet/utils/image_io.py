@@ -60,9 +60,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def _refuse_folder(error: OSError) -> None:
-    raise DataError(
-        f"cannot read folder {error.filename}: {error.strerror}. Check its permissions"
-    ) from error
+    raise DataError(f"cannot read folder {error.filename}: {error.strerror}. Check its permissions") from error
 
 
 def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array:
@@ -92,9 +90,7 @@ def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array
     with _opened(path) as image:
         n_frames = getattr(image, "n_frames", 1)
         if n_frames > 1 and image.format != "MPO":
-            raise DataError(
-                f"{path} holds {n_frames} frames: save the one that is meant as a file of its own"
-            )
+            raise DataError(f"{path} holds {n_frames} frames: save the one that is meant as a file of its own")
         pixels = _to_uint8_array(ImageOps.exif_transpose(image), n_channels, path)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
@@ -118,9 +114,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         width, height = image.size
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             # Recent versions of Pillow give the size of TIFF files already turned: take it as it is stored.
-            width, height = (
-                image.tag_v2[tag] for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)
-            )
+            width, height = (image.tag_v2[tag] for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
         if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
             width, height = height, width
     return height, width
@@ -184,9 +178,7 @@ def _opened(path: str | os.PathLike[str]) -> Generator[Image.Image]:
     except FileNotFoundError as error:
         raise DataError(f"cannot read {path}: there is no such file") from error
     except Image.UnidentifiedImageError as error:
-        raise DataError(
-            f"cannot read {path}: not an image of a known format. Replace or remove it"
-        ) from error
+        raise DataError(f"cannot read {path}: not an image of a known format. Replace or remove it") from error
     except Exception as error:
         # Damaged files make Pillow's decoders raise nearly anything: OSError, SyntaxError, ValueError,
         # KeyError, struct.error, zlib.error, DecompressionBombError ...

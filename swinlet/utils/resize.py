@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     Taps = tuple[npt.NDArray[np.intp], Floats]
 
 
-def imresize(
-    image: Image, scale: Fraction | float | None = None, *, size: tuple[int, int] | None = None
-) -> Image:
+def imresize(image: Image, scale: Fraction | float | None = None, *, size: tuple[int, int] | None = None) -> Image:
     """Resize like MATLAB's ``imresize`` with the bicubic kernel.
 
     Args:

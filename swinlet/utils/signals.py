@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -18,7 +18,7 @@ class StopRequest:
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
+def stop_signals() -> Generator[StopRequest, None, None]:
     """Catch SIGINT and SIGTERM inside the block; a second SIGINT interrupts at once."""
     stop = StopRequest()
 
