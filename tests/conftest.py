@@ -1,5 +1,6 @@
 """Shared fixtures: where the reference values and photographs are."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,17 @@ def shared() -> Path:
     if not (SHARED / "golden").is_dir():
         pytest.skip(f"needs the reference data in {SHARED}")
     return SHARED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With SWINLET_NO_SKIPS=1 (continuous integration) a skipped test fails the run."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped and os.environ.get("SWINLET_NO_SKIPS") == "1":
+        terminalreporter.write_line(f"{len(skipped)} tests skipped, which SWINLET_NO_SKIPS=1 forbids", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """See pytest_terminal_summary."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("SWINLET_NO_SKIPS") == "1" and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

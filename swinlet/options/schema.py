@@ -6,11 +6,26 @@ means "the preset of ``net_type``".
 
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    Strict,
+    Tag,
+    model_validator,
+)
+from typing_extensions import Self
 
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict(), Field(allow_inf_nan=False)]
@@ -21,29 +36,84 @@ PositiveFloat = Annotated[Float, Field(gt=0)]
 NaturalFloat = Annotated[Float, Field(ge=0)]
 
 
+def _exact_int(value: object) -> object:
+    """For Literal numbers: they are compared with ==, and 1 == True == 1.0."""
+    if type(value) is not int:
+        raise ValueError("must be a whole number")
+    return value
+
+
+Scale = Annotated[Literal[1, 2, 3, 4, 8], BeforeValidator(_exact_int)]
+Channels = Annotated[Literal[1, 3], BeforeValidator(_exact_int)]
+
+
+def _list_or_single(value: object) -> str:
+    """Which member of a union a value is meant for, so that an error speaks of that one only."""
+    return "list" if isinstance(value, list | tuple) else "single"
+
+
 def expand_path(value: object) -> object:
     """Expand ``~`` and ``${VAR}``; an unset variable is an error rather than a folder of that name."""
     if not isinstance(value, str):
         return value
     if not value.strip():
-        return None
-    for name in re.findall(r"\$\{(\w+)\}", value):
-        if name not in os.environ:
-            raise ValueError(f"environment variable {name} in {value!r} is not set")
-        value = value.replace("${" + name + "}", os.environ[name])
-    return Path(value).expanduser()
+        raise ValueError("must not be empty")
+    unset = [name for name in re.findall(r"\$\{([^}]*)\}", value) if name not in os.environ]
+    if unset:
+        raise ValueError(f"environment variable {', '.join(unset)} is not set")
+    value = re.sub(r"\$\{([^}]*)\}", lambda match: os.environ[match[1]], value)
+    if not _can_be_written(value):
+        raise ValueError("holds characters that no file name can hold")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # ~somebody
+        raise ValueError("there is no such user") from error
+
+
+def _expand_optional_path(value: object) -> object:
+    """As ``expand_path``; the reference writes "" as well as null for "none"."""
+    return None if isinstance(value, str) and not value.strip() else expand_path(value)
 
 
 # Lax on purpose: the validator above has made a Path of the string; anything but a string is refused by pydantic.
 FilePath = Annotated[Path, BeforeValidator(expand_path)]
-OptionalPath = Annotated[Path | None, BeforeValidator(expand_path)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_expand_optional_path)]
 
 
-def _plain_name(value: str) -> str:
+def _can_be_written(name: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # half a surrogate pair, from an escape like \ud800
+        return False
+
+
+def _folder_name(value: str) -> str:
     """The task becomes a folder name below ``path.root``; it must not lead elsewhere."""
-    if not value.strip() or value in (".", "..") or re.search(r'[\\/:*?"<>|\x00-\x1f]', value):
-        raise ValueError(f"{value!r} cannot be a folder name")
+    bad = re.search(r'[\\/:*?"<>|\x00-\x1f]', value) or not _can_be_written(value)
+    if bad or not value.strip() or value in (".", "..") or value[-1] in " .":  # Windows drops the last two
+        raise ValueError("cannot be a folder name")
     return value
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Values that are right one by one and wrong together.
+
+    Attributes:
+        keys: all keys involved, as paths below the section; the message names the first.
+        text: what is wrong.
+    """
+
+    keys: tuple[str, ...]
+    text: str
+
+
+class ConflictError(ValueError):
+    """Raised inside pydantic's validation with all conflicts of one section."""
+
+    def __init__(self, conflicts: list[Conflict]) -> None:
+        super().__init__("; ".join(f"{conflict.keys[0]}: {conflict.text}" for conflict in conflicts))
+        self.conflicts = conflicts
 
 
 class Section(BaseModel):
@@ -64,6 +134,17 @@ class Section(BaseModel):
             for key, value in section.items()
             if value is not None or key not in fields or NoneType in get_args(fields[key].annotation)
         }
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """What is wrong across keys; each section says for itself."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _refuse_conflicts(self) -> Self:
+        conflicts = list(self.conflicts())
+        if conflicts:
+            raise ConflictError(conflicts)
+        return self
 
 
 class PathOptions(Section):
@@ -112,14 +193,18 @@ class NetworkOptions(Section):
     net_type: Literal["swinir", "swinir_student", "swinir_student_v2"] = Field(
         default="swinir_student", description="Preset: swinir 180 wide 6x6, swinir_student(_v2) 60 wide 4x4."
     )
-    upscale: Literal[1, 2, 3, 4, 8] | None = Field(default=None, description="Scale; default: the top-level scale.")
-    in_chans: Literal[1, 3] | None = Field(default=None, description="Channels; default: the top-level n_channels.")
+    upscale: Scale | None = Field(default=None, description="Scale; default: the top-level scale.")
+    in_chans: Channels | None = Field(default=None, description="Channels; default: the top-level n_channels.")
     img_size: PositiveInt | None = Field(default=None, description="LR patch side the network is designed for.")
     window_size: PositiveInt | None = Field(default=None, description="Side of the attention windows.")
     img_range: PositiveFloat | None = Field(default=None, description="Factor on the image inside the network.")
-    depths: tuple[PositiveInt, ...] | None = Field(default=None, description="Blocks in each RSTB.")
+    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Blocks in each RSTB."
+    )
     embed_dim: PositiveInt | None = Field(default=None, description="Width.")
-    num_heads: tuple[PositiveInt, ...] | None = Field(default=None, description="Attention heads in each RSTB.")
+    num_heads: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Attention heads in each RSTB."
+    )
     mlp_ratio: PositiveFloat | None = Field(default=None, description="Hidden width of the MLPs over embed_dim.")
     upsampler: Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""] | None = Field(
         default=None, description="How the image is enlarged; '' for denoising and JPEG."
@@ -147,13 +232,22 @@ class NetworkOptions(Section):
 
 
 LossType = Literal["l1", "l2", "l2sum", "charbonnier", "ssim"]
+IntOrInts = Annotated[
+    Annotated[PositiveInt, Tag("single")] | Annotated[tuple[PositiveInt, ...], Field(min_length=1), Tag("list")],
+    Discriminator(_list_or_single),
+]
+IntOrFloats = Annotated[
+    Annotated[PositiveInt, Tag("single")] | Annotated[tuple[PositiveFloat, ...], Field(min_length=1), Tag("list")],
+    Discriminator(_list_or_single),
+]
 
 
 class TrainOptions(Section):
     """Losses, optimiser, schedule and rhythm of one run."""
 
     total_iter: PositiveInt = Field(default=20000, description="Iterations of the whole run.")
-    manual_seed: NaturalInt = Field(default=0, description="Seed of first weights, samples and drop-path.")
+    manual_seed: Annotated[Int, Field(ge=0, lt=2**63)] = Field(
+        default=0, description="Seed of first weights, samples and drop-path.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="Of the student's forward pass.")
 
     G_lossfn_type: LossType = Field(default="l1", description="Pixel loss against the ground truth.")
@@ -168,8 +262,8 @@ class TrainOptions(Section):
     feature_lossfn_type: Literal["l1", "l2"] = Field(default="l1", description="Loss against translated features.")
     feature_lossfn_weight: NaturalFloat = Field(default=0.01, description="Its weight, for each pair of stages.")
     start_feature_iter: NaturalInt = Field(default=0, description="First iteration with the feature loss.")
-    feature_pairs: tuple[tuple[NaturalInt, NaturalInt], ...] | None = Field(
-        default=None, min_length=1, description="[student stage, teacher stage] pairs; default: i with i."
+    feature_pairs: Annotated[tuple[tuple[NaturalInt, NaturalInt], ...], Field(min_length=1)] | None = Field(
+        default=None, description="[student stage, teacher stage] pairs; default: i with i."
     )
 
     E_decay: Annotated[Float, Field(ge=0, lt=1)] = Field(default=0.999, description="Decay of the EMA; 0: none.")
@@ -193,10 +287,10 @@ class TrainOptions(Section):
         default=(10000, 16000, 18000, 19000), description="Iterations from which the rate is lower by gamma."
     )
     G_scheduler_gamma: PositiveFloat = Field(default=0.5, description="Factor at each milestone.")
-    G_scheduler_periods: PositiveInt | tuple[PositiveInt, ...] | None = Field(
+    G_scheduler_periods: IntOrInts | None = Field(
         default=None, description="Cosine: length of the first cycle, or of each cycle."
     )
-    G_scheduler_restart_weights: PositiveInt | tuple[PositiveFloat, ...] | None = Field(
+    G_scheduler_restart_weights: IntOrFloats | None = Field(
         default=None, description="Cosine: growth of the cycle (one number), or a weight for each cycle."
     )
     G_scheduler_eta_min: NaturalFloat | None = Field(default=None, description="Cosine: smallest rate.")
@@ -215,51 +309,65 @@ class TrainOptions(Section):
     checkpoint_save: PositiveInt = Field(default=2000, description="Iterations between saved checkpoints.")
     checkpoint_print: PositiveInt = Field(default=200, description="Iterations between lines of the log.")
 
-    perceptual_keys: tuple[str, ...] = Field(default=(), description="Filled from F_* keys, which have no effect.")
-
     model_config = ConfigDict(json_schema_extra={"patternProperties": {"^F_": {}}})
+    _perceptual_keys: tuple[str, ...] = PrivateAttr(default=())
 
-    @model_validator(mode="before")
+    @property
+    def perceptual_keys(self) -> tuple[str, ...]:
+        """The F_* keys of the option file: of the perceptual loss of GAN training, accepted and warned of."""
+        return self._perceptual_keys
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _collect_perceptual_keys(cls, data: object) -> object:
-        """F_* configure the perceptual loss of GAN training; they are accepted, kept by name, and warned of."""
+    def _put_perceptual_keys_aside(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(data, dict):
-            return data
+            return handler(data)
         section = cast("dict[str, Any]", data)
-        names = [key for key in section if key.startswith("F_")]
-        kept = {key: value for key, value in section.items() if key not in names}
-        return kept | {"perceptual_keys": names} if names else kept
+        names = tuple(key for key in section if key.startswith("F_"))
+        train = handler({key: value for key, value in section.items() if key not in names})
+        train._perceptual_keys = names
+        return train
 
-    @model_validator(mode="after")
-    def _check_schedule(self) -> "TrainOptions":
+    def conflicts(self) -> Iterator[Conflict]:
+        """Milestones that fall; periods and weights of the cosine that do not belong together."""
         if list(self.G_scheduler_milestones) != sorted(self.G_scheduler_milestones):
-            raise ValueError("G_scheduler_milestones: must rise")
+            yield Conflict(("G_scheduler_milestones",), "must rise")
         if self.G_scheduler_type != "CosineAnnealingWarmRestarts":
-            return self
+            return
         periods, weights = self.G_scheduler_periods, self.G_scheduler_restart_weights
+        fault: tuple[str, str] | None = None
         if periods is None:
-            raise ValueError("G_scheduler_periods: CosineAnnealingWarmRestarts needs it")
-        if isinstance(periods, int) and isinstance(weights, tuple):
-            raise ValueError("G_scheduler_restart_weights: a list needs a list of G_scheduler_periods")
-        if isinstance(periods, tuple) and isinstance(weights, int):
-            raise ValueError("G_scheduler_restart_weights: must be a list, as G_scheduler_periods is one")
-        if isinstance(periods, tuple) and isinstance(weights, tuple) and len(weights) != len(periods):
-            raise ValueError("G_scheduler_restart_weights: needs one entry for each G_scheduler_periods")
-        return self
+            fault = "G_scheduler_periods", "CosineAnnealingWarmRestarts needs it"
+        elif isinstance(periods, int) and isinstance(weights, tuple):
+            fault = "G_scheduler_restart_weights", "a list needs a list of G_scheduler_periods"
+        elif isinstance(periods, tuple) and isinstance(weights, int):
+            fault = "G_scheduler_restart_weights", "must be a list, as G_scheduler_periods is one"
+        elif isinstance(periods, tuple) and isinstance(weights, tuple) and len(weights) != len(periods):
+            fault = "G_scheduler_restart_weights", "needs one entry for each G_scheduler_periods"
+        if fault:
+            key, text = fault
+            others = {"G_scheduler_type", "G_scheduler_periods", "G_scheduler_restart_weights"} - {key}
+            yield Conflict((key, *sorted(others)), text)
+
+
+GpuIds = Annotated[
+    Annotated[Literal["auto"], Tag("single")] | Annotated[tuple[NaturalInt, ...], Tag("list")],
+    Discriminator(_list_or_single),
+]
 
 
 class Options(Section):
     """One run."""
 
     schema_url: str | None = Field(default=None, alias="$schema", description="For editors: where the schema is.")
-    task: Annotated[str, AfterValidator(_plain_name)] = Field(default="swinir_student", description="Name of the run.")
+    task: Annotated[str, AfterValidator(_folder_name)] = Field(default="swinir_student", description="Name of the run.")
     model: Literal["plain"] = Field(default="plain", description="How the networks are trained.")
-    gpu_ids: tuple[NaturalInt, ...] | Literal["auto"] | None = Field(
+    gpu_ids: GpuIds | None = Field(
         default="auto", description="null: the CPU. Otherwise CUDA (the first id), else MPS, else the CPU."
     )
     dist: Bool = Field(default=False, description="Several processes; no effect yet.")
-    scale: Literal[1, 2, 3, 4, 8] = Field(default=4, description="HR size over LR size.")
-    n_channels: Literal[1, 3] = Field(default=3, description="1 for gray, 3 for RGB images.")
+    scale: Scale = Field(default=4, description="HR size over LR size.")
+    n_channels: Channels = Field(default=3, description="1 for gray, 3 for RGB images.")
     merge_bn: Bool = Field(default=False, description="No effect: SwinIR has no batch normalisation.")
     merge_bn_startpoint: Int | None = Field(default=None, description="No effect: see merge_bn.")
     find_unused_parameters: Bool | None = Field(default=None, description="Of data-parallel training; no effect yet.")
@@ -272,22 +380,20 @@ class Options(Section):
     )
     train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")
 
-    @model_validator(mode="after")
-    def _check_scale_and_channels(self) -> "Options":
-        faults: list[str] = []
-        for section, network in (("netG", self.netG), ("netTeacher", self.netTeacher)):
+    def conflicts(self) -> Iterator[Conflict]:
+        """Networks and patches that do not fit ``scale`` and ``n_channels``."""
+        for name, network in (("netG", self.netG), ("netTeacher", self.netTeacher)):
             if network is None:
                 continue
             if network.upscale not in (None, self.scale):
-                faults.append(f"{section}.upscale: {network.upscale}, but scale is {self.scale}")
+                yield Conflict((f"{name}.upscale", "scale"), f"{network.upscale}, but scale is {self.scale}")
             if network.in_chans not in (None, self.n_channels):
-                faults.append(f"{section}.in_chans: {network.in_chans}, but n_channels is {self.n_channels}")
+                yield Conflict(
+                    (f"{name}.in_chans", "n_channels"), f"{network.in_chans}, but n_channels is {self.n_channels}"
+                )
         patch = self.datasets.train.H_size if self.datasets.train else 0
         if patch % self.scale:
-            faults.append(f"datasets.train.H_size: {patch} is not a multiple of scale {self.scale}")
-        if faults:
-            raise ValueError("\n".join(faults))
-        return self
+            yield Conflict(("datasets.train.H_size", "scale"), f"{patch} is not a multiple of scale {self.scale}")
 
     def completed(self, network: NetworkOptions) -> NetworkOptions:
         """A network section with ``scale`` and ``n_channels`` filled in."""

@@ -1,0 +1,342 @@
+"""One optimisation step at a time: golden values of the reference, and what the seed's calls promise."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import swinlet
+from swinlet.errors import CheckpointError, OptionError
+from tests.golden import TRAININGS, Golden, read_golden
+
+NET: dict[str, Any] = {"embed_dim": 12, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "img_size": 16}
+TEACHER = NET | {"net_type": "swinir", "embed_dim": 24, "depths": [1, 2, 1], "num_heads": [2, 2, 2]}
+
+
+def options(tmp_path: Path, kind: str = "none", **train: Any) -> dict[str, Any]:
+    return {
+        "gpu_ids": None,
+        "task": "t",
+        "path": {"root": str(tmp_path)},
+        "netG": NET,
+        "netTeacher": TEACHER if kind != "none" else None,
+        "train": {"distillation_type": kind, **train},
+    }
+
+
+def batch(seed: int = 0, size: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "L": torch.rand(size, 3, 8, 8, generator=generator),
+        "H": torch.rand(size, 3, 32, 32, generator=generator),
+    }
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor, name: str) -> None:
+    """Relative to the size of the whole tensor: 1e-4."""
+    error = (actual - expected).norm() / expected.norm().clamp(min=1e-12)
+    assert error <= 1e-4, f"{name}: {error:.2e}"
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_golden_training(shared: Path, name: str) -> None:
+    golden = read_golden(shared / "golden" / "training" / f"{name}.safetensors")
+    model = swinlet.define_Model(golden_options(shared, golden))
+    model.netG.load_state_dict(golden.below("init/netG/"))
+    if model.netP is not None:
+        model.netP.load_state_dict(golden.below("init/netP/"))
+    model.init_train()
+    for step in range(1, int(golden.metadata["steps"]) + 1):
+        model.feed_data({"L": golden.tensors[f"step{step}/L"], "H": golden.tensors[f"step{step}/H"]})
+        model.optimize_parameters(step)
+        losses = golden.below(f"step{step}/loss/")
+        assert set(model.current_log()) == set(losses)
+        for loss, value in model.current_log().items():
+            assert value == pytest.approx(losses[loss].item(), rel=1e-4)
+        assert model.current_learning_rate() == pytest.approx(golden.tensors[f"step{step}/lr"].item(), rel=1e-6)
+        estimate = golden.tensors[f"step{step}/E"]
+        torch.testing.assert_close(model.current_visuals()["E"], estimate[0], atol=1e-4, rtol=0)
+        if step == 1:
+            for net in ("netG", "netP"):
+                for parameter, gradient in golden.below(f"step1/grad/{net}/").items():
+                    close(getattr(model, net).get_parameter(parameter).grad, gradient, f"{net}.{parameter}")
+    for net in ("netG", "netE", "netP"):
+        for parameter, value in golden.below(f"final/{net}/").items():
+            close(getattr(model, net).state_dict()[parameter], value, f"{net}.{parameter}")
+
+
+def golden_options(shared: Path, golden: Golden) -> dict[str, Any]:
+    return {
+        "gpu_ids": None,
+        "netG": {"net_type": golden.metadata["net_type"], "drop_path_rate": 0.0, **golden.json("student")},
+        "train": golden.json("train"),
+        "path": {"pretrained_netTeacher": str(shared / "golden" / "training" / "teacher.safetensors")},
+    }
+
+
+def test_teacher_is_frozen_and_outside_the_optimiser_and_the_checkpoint(tmp_path: Path) -> None:
+    model = swinlet.define_Model(options(tmp_path, "feature"))
+    model.init_train()
+    before = {name: p.clone() for name, p in model.netTeacher.named_parameters()}
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    assert not model.netTeacher.training
+    for name, parameter in model.netTeacher.named_parameters():
+        assert not parameter.requires_grad
+        assert parameter.grad is None
+        assert torch.equal(parameter, before[name])
+    saved = model.save(1)
+    assert sorted(saved.files) == ["E", "G", "P", "optimizerG"]
+    assert sorted(p.name for p in (tmp_path / "t" / "models").iterdir()) == [
+        "1.json",
+        "1_E.pth",
+        "1_G.pth",
+        "1_P.pth",
+        "1_optimizerG.pth",
+    ]
+
+
+def test_student_and_translator_both_learn(tmp_path: Path) -> None:
+    model = swinlet.define_Model(options(tmp_path, "feature"))
+    model.init_train()
+    before = [p.clone() for p in (*model.netG.parameters(), *model.netP.parameters())]
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    after = [*model.netG.parameters(), *model.netP.parameters()]
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_feature_loss_starts_at_its_iteration(tmp_path: Path) -> None:
+    model = swinlet.define_Model(options(tmp_path, "feature", start_feature_iter=3))
+    model.init_train()
+    untouched = model.netP[0].weight.clone()
+    for step, features in [(1, False), (2, False), (3, True)]:
+        model.feed_data(batch(step))
+        model.optimize_parameters(step)
+        assert ("l_g_feature" in model.current_log()) is features
+        assert torch.equal(model.netP[0].weight, untouched) is not features
+        assert sum(v for k, v in model.current_log().items() if k != "G_loss") == pytest.approx(
+            model.current_log()["G_loss"]
+        )
+
+
+def test_feature_pairs_choose_the_stages(tmp_path: Path) -> None:
+    model = swinlet.define_Model(options(tmp_path, "feature", feature_pairs=[[1, 2]], feature_lossfn_weight=2.0))
+    model.init_train()
+    model.netG.eval()  # no drop-path, so that the features can be computed again
+    data = batch()
+    with torch.no_grad():
+        student = model.netG(data["L"], return_features=True)[1][1]
+        teacher = model.netTeacher(data["L"], return_features=True)[1][2]
+        expected = 2.0 * (student - model.netP[0](teacher)).abs().mean()
+    assert len(model.netP) == 1
+    model.feed_data(data)
+    model.optimize_parameters(1)
+    assert model.current_log()["l_g_feature"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"feature_pairs": [[2, 0]]}, r"feature_pairs: \[2, 0\] is out of range"),
+        ({"feature_pairs": [[0, 3]]}, r"feature_pairs: \[0, 3\] is out of range"),
+    ],
+)
+def test_feature_pairs_out_of_range(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        swinlet.define_Model(options(tmp_path, "feature", **change))
+
+
+def test_a_shallow_teacher_needs_pairs(tmp_path: Path) -> None:
+    opt = options(tmp_path, "feature")
+    opt["netTeacher"] = TEACHER | {"depths": [1], "num_heads": [2]}
+    with pytest.raises(OptionError, match="the student has 2 stages, the teacher 1"):
+        swinlet.define_Model(opt)
+
+
+def test_windows_must_agree_for_features(tmp_path: Path) -> None:
+    opt = options(tmp_path, "feature")
+    opt["netTeacher"] = TEACHER | {"window_size": 8}
+    with pytest.raises(OptionError, match=r"netG\.window_size"):
+        swinlet.define_Model(opt)
+
+
+def test_gradient_clipping_counts_student_and_translator_together(tmp_path: Path) -> None:
+    limit = 1e-3
+    model = swinlet.define_Model(options(tmp_path, "feature", G_optimizer_clipgrad=limit))
+    model.init_train()
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    gradients = [p.grad for p in (*model.netG.parameters(), *model.netP.parameters())]
+    norm = torch.stack([g.norm() for g in gradients]).norm()
+    assert norm.item() == pytest.approx(limit, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2", "l2sum", "charbonnier", "ssim"])
+def test_pixel_losses_train(tmp_path: Path, kind: str) -> None:
+    model = swinlet.define_Model(options(tmp_path, G_lossfn_type=kind, G_lossfn_weight=0.5, E_decay=0))
+    model.init_train()
+    model.feed_data(batch())
+    losses = []
+    for step in range(1, 7):
+        model.optimize_parameters(step)
+        losses.append(model.current_log()["l_g_L1"])
+    assert losses[-1] < losses[0]
+    assert model.netE is None
+
+
+def test_adamw_decays_weights(tmp_path: Path) -> None:
+    norms = {}
+    for kind in ("adam", "adamw"):
+        opt = options(tmp_path, G_optimizer_type=kind, G_optimizer_lr=1e-2, G_optimizer_wd=1.0, G_lossfn_weight=0.0)
+        model = swinlet.define_Model(opt)
+        model.init_train()
+        start = model.netG.conv_first.weight.norm().item()
+        model.feed_data(batch())
+        model.optimize_parameters(1)
+        norms[kind] = model.netG.conv_first.weight.norm().item() / start
+    assert norms["adamw"] == pytest.approx(0.99, abs=1e-4)  # decoupled: 1 - lr * wd, with zero gradient
+    assert norms["adam"] != pytest.approx(norms["adamw"], abs=1e-4)
+
+
+def test_moving_average(tmp_path: Path) -> None:
+    model = swinlet.define_Model(options(tmp_path, E_decay=0.9))
+    model.init_train()
+    start = model.netG.conv_first.weight.detach().clone()
+    assert torch.equal(model.netE.conv_first.weight, start)
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    expected = 0.9 * start + 0.1 * model.netG.conv_first.weight
+    torch.testing.assert_close(model.netE.conv_first.weight.detach(), expected.detach())
+
+
+def test_test_shows_the_average_and_leaves_training_as_it_was(tmp_path: Path) -> None:
+    model = swinlet.define_Model(options(tmp_path, E_decay=0.9, G_optimizer_lr=1e-2))
+    model.init_train()
+    model.feed_data(batch())
+    for step in (1, 2):
+        model.optimize_parameters(step)
+    pictures = {}
+    for weights in (None, "E", "G"):
+        model.test(weights)
+        pictures[weights] = model.current_visuals()["E"]
+    assert model.netG.training
+    assert torch.equal(pictures[None], pictures["E"])
+    assert not torch.equal(pictures["G"], pictures["E"])
+    with torch.no_grad():
+        assert torch.equal(pictures["E"], model.netE(batch()["L"])[0])
+    assert set(model.current_visuals()) == {"L", "E", "H"}
+    assert model.current_visuals()["L"].shape == (3, 8, 8)
+
+
+def test_bytes_and_floats_feed_the_same(tmp_path: Path) -> None:
+    model = swinlet.define_Model(options(tmp_path))
+    data = {key: (image * 255).round() for key, image in batch().items()}
+    model.feed_data({key: image.to(torch.uint8) for key, image in data.items()})
+    as_bytes = model.current_visuals()
+    model.feed_data({key: image / 255 for key, image in data.items()})
+    for key, image in model.current_visuals().items():
+        torch.testing.assert_close(image, as_bytes[key])
+
+
+def test_same_seed_same_first_weights(tmp_path: Path) -> None:
+    first = swinlet.define_Model(options(tmp_path, manual_seed=5))
+    torch.rand(3)
+    state = torch.get_rng_state()
+    again = swinlet.define_Model(options(tmp_path, manual_seed=5))
+    assert torch.equal(torch.get_rng_state(), state)
+    other = swinlet.define_Model(options(tmp_path, manual_seed=6))
+    weights = [model.netG.conv_first.weight for model in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+class TestPretrained:
+    def saved(self, tmp_path: Path) -> Any:
+        model = swinlet.define_Model(options(tmp_path / "source", "feature", manual_seed=3))
+        model.init_train()
+        model.feed_data(batch())
+        model.optimize_parameters(1)
+        return model, model.save(1).files
+
+    def test_every_path_has_its_effect(self, tmp_path: Path) -> None:
+        source, files = self.saved(tmp_path)
+        opt = options(tmp_path / "target", "feature", G_optimizer_reuse=True)
+        labels = {"G": "netG", "E": "netE", "P": "netP", "optimizerG": "optimizerG"}
+        opt["path"] |= {f"pretrained_{name}": str(files[label]) for label, name in labels.items()}
+        model = swinlet.define_Model(opt)
+        model.init_train()
+        for net in ("netG", "netE", "netP"):
+            for name, value in getattr(source, net).state_dict().items():
+                assert torch.equal(getattr(model, net).state_dict()[name], value)
+        # The optimiser's moments are there too: the next step of both is the same.
+        model.netTeacher.load_state_dict(source.netTeacher.state_dict())
+        for one in (source, model):
+            torch.manual_seed(7)
+            one.feed_data(batch(1))
+            one.optimize_parameters(2)
+        assert torch.equal(source.netG.conv_first.weight, model.netG.conv_first.weight)
+
+    def test_average_starts_from_the_loaded_student(self, tmp_path: Path) -> None:
+        source, files = self.saved(tmp_path)
+        opt = options(tmp_path / "target")
+        opt["path"]["pretrained_netG"] = str(files["G"])
+        model = swinlet.define_Model(opt)
+        model.init_train()
+        assert torch.equal(model.netE.conv_first.weight, source.netG.conv_first.weight)
+
+    def test_a_missing_file_is_an_error(self, tmp_path: Path) -> None:
+        opt = options(tmp_path)
+        opt["path"]["pretrained_netG"] = str(tmp_path / "nowhere.pth")
+        model = swinlet.define_Model(opt)
+        with pytest.raises(CheckpointError, match=r"path\.pretrained_netG: .*nowhere\.pth"):
+            model.init_train()
+
+    def test_a_file_of_another_width_is_an_error(self, tmp_path: Path) -> None:
+        _, files = self.saved(tmp_path)
+        opt = options(tmp_path / "target")
+        opt["netG"] = NET | {"embed_dim": 16}
+        opt["path"]["pretrained_netG"] = str(files["G"])
+        model = swinlet.define_Model(opt)
+        with pytest.raises(CheckpointError, match="does not fit the network"):
+            model.init_train()
+
+
+def test_regularisers_push_towards_their_bounds(tmp_path: Path) -> None:
+    opt = options(tmp_path, G_regularizer_clipstep=1, G_regularizer_orthstep=1, G_optimizer_lr=1e-12)
+    model = swinlet.define_Model(opt)
+    model.init_train()
+    with torch.no_grad():
+        model.netG.layers[0].residual_group.blocks[0].mlp.fc1.weight.fill_(2.0)
+        model.netG.conv_first.weight.mul_(100)
+    before = singular_values(model.netG.conv_first.weight)
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    fc1 = model.netG.layers[0].residual_group.blocks[0].mlp.fc1.weight
+    torch.testing.assert_close(fc1.detach(), torch.full_like(fc1, 2.0 - 1e-4), atol=1e-6, rtol=0)
+    after = singular_values(model.netG.conv_first.weight)
+    assert (after < before).all()
+
+
+def singular_values(weight: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.svdvals(weight.detach().permute(2, 3, 1, 0).reshape(-1, weight.shape[0]).double())
+
+
+def test_bf16_trains_and_keeps_the_weights_in_fp32(tmp_path: Path) -> None:
+    model = swinlet.define_Model(options(tmp_path, "feature", precision="bf16"))
+    model.init_train()
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    assert all(p.dtype == torch.float32 and p.grad.dtype == torch.float32 for p in model.netG.parameters())
+    exact = swinlet.define_Model(options(tmp_path, "feature"))
+    exact.init_train()
+    exact.feed_data(batch())
+    exact.optimize_parameters(1)
+    assert model.current_log()["G_loss"] == pytest.approx(exact.current_log()["G_loss"], rel=0.02)
+    assert model.current_log()["G_loss"] != exact.current_log()["G_loss"]
+
+
+def test_fp16_needs_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"train\.precision: fp16 needs a GPU"):
+        swinlet.define_Model(options(tmp_path, precision="fp16"))
