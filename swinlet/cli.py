@@ -12,14 +12,14 @@ from swinlet.errors import SwinletError
 from swinlet.options import json_schema, load_options
 from swinlet.utils.console import LOGGER, log_to_console
 
-USAGE_ERROR = 2
+FAILURE, USAGE_ERROR = 1, 2
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 OptFile = Annotated[Path, typer.Option("--opt", help="Option file (JSON with comments).")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Changes to the option file: key.path=value ...", metavar="[KEY.PATH=VALUE]..."),
+    typer.Argument(help="Changes to the option file: key.path=value ...", metavar="KEY.PATH=VALUE"),
 ]
 Dist = Annotated[
     str | None, typer.Option("--dist", help="Same as dist=true or dist=false, as in the reference.", hidden=True)
@@ -52,12 +52,29 @@ def schema_command() -> None:
 
 @contextmanager
 def user_errors() -> Generator[None, None, None]:
-    """Show an error meant for users as its message alone, and leave with exit code 2."""
+    """Show what a user can mend as a message alone; anything else is a fault of this program and keeps its traceback.
+
+    Exit codes: 2 for options, images and weights; 1 for what the machine refuses (disk, rights, memory).
+    """
     try:
         yield
     except SwinletError as error:
         LOGGER.error("%s", error)
         raise typer.Exit(USAGE_ERROR) from error
+    except OSError as error:
+        LOGGER.error("%s", f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
+        raise typer.Exit(FAILURE) from error
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        LOGGER.error("out of memory: lower datasets.train.dataloader_batch_size or H_size (%s)", error)
+        raise typer.Exit(FAILURE) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Of Python, of a GPU, of the CPU; told by name, as torch must not be imported for a wrong option."""
+    is_torch_error = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or is_torch_error
 
 
 def run() -> None:
@@ -67,4 +84,6 @@ def run() -> None:
 
 def run_train() -> None:
     """Entry point of ``main_train_student.py``."""
-    typer.run(train_command)
+    program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    program.command()(train_command)
+    program()

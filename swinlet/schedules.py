@@ -28,22 +28,37 @@ def learning_rate(train: TrainOptions, step: int) -> float:
 
 
 def _cycle(train: TrainOptions, step: int) -> tuple[float, float]:
-    """Progress inside the current cosine cycle, in [0, 1), and the cycle's weight."""
+    """Progress inside the current cosine cycle, in [0, 1], and the cycle's weight."""
     periods, weights = train.G_scheduler_periods, train.G_scheduler_restart_weights
-    if isinstance(periods, tuple):  # as in BasicSR: one length and weight for each cycle, the last one repeats
+    if isinstance(periods, tuple):
         factors = weights if isinstance(weights, tuple) else (1.0,) * len(periods)
-        start = 0
-        for period, factor in zip(periods, factors, strict=True):
-            if step < start + period:
-                return (step - start) / period, factor
-            start += period
-        return (step - start) % periods[-1] / periods[-1], factors[-1]
+        return _listed_cycle(periods, factors, step)
     assert periods is not None  # checked by TrainOptions
     growth = weights if isinstance(weights, int) else 1
-    start, period = 0, periods  # as in torch: each cycle is ``growth`` times as long as the one before
+    return _growing_cycle(periods, growth, step), 1.0
+
+
+def _listed_cycle(periods: tuple[int, ...], factors: tuple[float, ...], step: int) -> tuple[float, float]:
+    """As in BasicSR: one length and weight for each cycle, whose last iteration is at the minimum.
+
+    The last cycle repeats.
+    """
+    start = 0
+    for period, factor in zip(periods, factors, strict=True):
+        if step <= start + period:
+            return (step - start) / period, factor
+        start += period
+    return ((step - start - 1) % periods[-1] + 1) / periods[-1], factors[-1]
+
+
+def _growing_cycle(period: int, growth: int, step: int) -> float:
+    """As in torch: each cycle is ``growth`` times as long as the one before, and its last iteration starts the next."""
+    if growth == 1:
+        return step % period / period
+    start = 0
     while step >= start + period:
         start, period = start + period, period * growth
-    return (step - start) / period, 1.0
+    return (step - start) / period
 
 
 def feature_loss_is_on(train: TrainOptions, step: int) -> bool:

@@ -29,47 +29,50 @@ def train(opt: Options) -> bool:
         OptionError, DataError, CheckpointError: found before training starts; and CheckpointError when a checkpoint
             cannot be written.
     """
-    needs_teacher = DISTILLATIONS[opt.train.distillation_type].needs_teacher
-    if needs_teacher and opt.path.pretrained_netTeacher is None:
-        raise OptionError(
-            f"path.pretrained_netTeacher: missing; distillation_type {opt.train.distillation_type!r} needs a teacher"
-        )
-    train_set = define_Dataset(opt, "train")
-    test_set = define_Dataset(opt, "test") if opt.datasets.test else None
-    model = define_Model(opt)
-    model.init_train()
-    start = resume(model, opt)
     total = opt.train.total_iter
-    tests = TestPhase(test_set, len(test_set), opt.scale, opt.run_dir / "images") if test_set else None
+    with RunLog(opt) as log:
+        check_teacher(opt)
+        train_set = define_Dataset(opt, "train")
+        tests = TestPhase(define_Dataset(opt, "test"), opt) if opt.datasets.test else None
+        model = define_Model(opt)
+        model.init_train()
+        start = resume(model, opt)
 
-    with RunLog(opt, start) as log, stop_signals() as stop, TrainingBar(total, start) as bar:
+        log.open(start)
         describe(model, opt, len(train_set), start)
-        assert opt.datasets.train is not None
-        batches = training_batches(train_set, opt.datasets.train, range(start + 1, total + 1))
-        step = start
-        for step, batch in enumerate(batches, start=start + 1):
-            seed_step(opt.train.manual_seed, step)
-            model.feed_data(batch)
-            model.optimize_parameters(step)
-            bar.advance()
+        with stop_signals() as stop, TrainingBar(total, start) as bar:
+            batches = training_batches(train_set, opt, range(start + 1, total + 1))
+            for step, batch in enumerate(batches, start=start + 1):
+                seed_step(opt.train.manual_seed, step)
+                model.feed_data(batch)
+                model.optimize_parameters(step)
+                bar.advance()
 
-            last = step == total or stop.requested
-            if step % opt.train.checkpoint_print == 0 or last:
-                report_losses(model, log, bar, step, epoch(opt, step, len(train_set)))
-            if tests and (step % opt.train.checkpoint_test == 0 or step == total):
-                report_test(model, tests, log, bar, step, epoch(opt, step, len(train_set)))
-            if step % opt.train.checkpoint_save == 0 or last:
-                model.save(step)
-            if stop.requested:
-                LOGGER.info("stopped by %s after iteration %d of %d; saved", stop.requested, step, total)
-                LOGGER.info("start the same command again to go on")
-                return False
-        if tests:
-            report_comparison(model, tests, log, step)
+                stopping = stop.requested  # read once: a signal during the test below waits for the next iteration
+                last = step == total or stopping != ""
+                epoch = step * len(batch["L"]) // len(train_set)  # for the log alone
+                if step % opt.train.checkpoint_print == 0 or last:
+                    report_losses(model, log, bar, step, epoch)
+                if tests and (step % opt.train.checkpoint_test == 0 or step == total):
+                    report_test(model, tests, log, bar, step, epoch)
+                if step % opt.train.checkpoint_save == 0 or last:
+                    model.save(step)
+                if stopping and step < total:
+                    LOGGER.info("stopped by %s after iteration %d of %d; saved", stopping, step, total)
+                    LOGGER.info("start the same command again to go on")
+                    return False
         LOGGER.info("complete: weights in %s", model.models_dir)
         if tests:
-            LOGGER.info("pictures in %s", opt.run_dir / "images")
+            LOGGER.info("pictures in %s", tests.images_dir)
+            report_comparison(model, tests, log, total)
     return True
+
+
+def check_teacher(opt: Options) -> None:
+    """A run never learns from random weights, though a model may be built with them."""
+    kind = opt.train.distillation_type
+    if DISTILLATIONS[kind].needs_teacher and opt.path.pretrained_netTeacher is None:
+        raise OptionError(f"path.pretrained_netTeacher: missing; distillation_type {kind!r} needs a teacher")
 
 
 def resume(model: ModelPlain, opt: Options) -> int:
@@ -117,12 +120,6 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)
 
 
-def epoch(opt: Options, step: int, images: int) -> int:
-    """How often the training images have been seen; only for the log, the loop has no epochs."""
-    assert opt.datasets.train is not None
-    return step * opt.datasets.train.dataloader_batch_size // images
-
-
 def report_losses(model: ModelPlain, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
     """One line of losses, in the reference's form."""
     losses, rate = model.current_log(), model.current_learning_rate()
@@ -144,9 +141,10 @@ def report_test(model: ModelPlain, tests: TestPhase, log: RunLog, bar: TrainingB
         )
         log.record("test", step, **scores.as_record())
         log.scalars(step, {f"psnr_rgb/{scores.weights}": rgb, f"psnr_y/{scores.weights}": y})
-    for image, values in table[0].images.items():
-        LOGGER.info("    %s: %.2fdB (RGB), %.2fdB (Y)", image, values["psnr_rgb"], values["psnr_y"])
     for image, picture in pictures.items():
+        values = [(NAMES[scores.weights], scores.images[image]) for scores in table]
+        parts = [f"{name} {value['psnr_rgb']:.2f}dB (RGB), {value['psnr_y']:.2f}dB (Y)" for name, value in values]
+        LOGGER.info("    %s: %s", image, "; ".join(parts))
         log.picture(step, image, picture)
     bar.show(score=f"PSNR {table[0].mean('psnr_rgb'):.2f} dB")
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from swinlet.data.dataset_sr import DatasetSR
 from swinlet.metrics import psnr, psnr_y
 from swinlet.models.model_plain import ModelPlain
+from swinlet.options import Options
 from swinlet.utils.image_io import save_image, to_uint8
 from swinlet.utils.resize import bicubic_upscale
 
@@ -47,23 +48,21 @@ class TestPhase:
     """The test images of a run.
 
     Args:
-        dataset: items with ``L``, ``H`` uint8 (C, H, W) and ``name``.
-        scale: HR size over LR size; also the border that scores leave out.
-        images_dir: folder of the pictures.
+        dataset: the test set, whole images.
+        opt: options of the run; ``scale`` is also the border that scores leave out.
     """
 
     __test__ = False  # not for pytest
 
-    def __init__(self, dataset: Dataset[dict[str, Any]], count: int, scale: int, images_dir: Path) -> None:
+    def __init__(self, dataset: DatasetSR, opt: Options) -> None:
         self._dataset = dataset
-        self._count = count
-        self._scale = scale
-        self._images_dir = images_dir
+        self._scale = opt.scale
+        self.images_dir = opt.run_dir / "images"
 
     def run(self, model: ModelPlain, step: int) -> tuple[list[Scores], dict[str, NDArray[np.uint8]]]:
         """Score the student and its moving average; save the picture of what would be deployed.
 
-        Pictures are ``<images_dir>/<name>/<name>_<step>.png``.
+        Pictures are ``images_dir/<name>/<name>_<step>.png``.
 
         Returns:
             The scores, deployed weights first, and the saved pictures by name, uint8 (H, W, C).
@@ -77,7 +76,7 @@ class TestPhase:
                 scores.add(name, estimate, truth, self._scale)
                 if scores.weights == model.tested_weights:
                     pictures[name] = estimate
-                    save_image(self._images_dir / name / f"{name}_{step}.png", estimate)
+                    save_image(self.images_dir / name / f"{Path(name).name}_{step}.png", estimate)
         return table, pictures
 
     def compare(self, model: ModelPlain) -> list[Scores]:
@@ -95,7 +94,7 @@ class TestPhase:
         return table
 
     def _items(self) -> Iterator[tuple[str, Mapping[str, Any], NDArray[np.uint8]]]:
-        for i in range(self._count):
+        for i in range(len(self._dataset)):
             item = self._dataset[i]
             yield item["name"], item, _to_array(item["H"])
 

@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Set before torch is imported, and inherited by the processes that tests start: networks this small lose time
+# with several threads, and much of it where other work runs on the machine.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

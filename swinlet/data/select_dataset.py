@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.errors import OptionError
@@ -29,9 +29,7 @@ def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
         OptionError: the section is missing.
         DataError: images are missing, unreadable, unpaired or too small; all are named.
     """
-    section: DatasetOptions | None = getattr(opt.datasets, phase)
-    if section is None:
-        raise OptionError(f"datasets.{phase}: missing; training needs it, e.g. {{dataroot_H: 'folder'}}")
+    section = _section(opt, phase)
     return DATASETS[section.dataset_type](
         section.dataroot_H,
         section.dataroot_L,
@@ -46,7 +44,14 @@ def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
     )
 
 
-def training_batches(dataset: Dataset[dict[str, Any]], opt: DatasetOptions, steps: range) -> Iterator[dict[str, Any]]:
+def _section(opt: Options, phase: Literal["train", "test"]) -> DatasetOptions:
+    section: DatasetOptions | None = getattr(opt.datasets, phase)
+    if section is None:
+        raise OptionError(f"datasets.{phase}: missing; training needs it, e.g. {{dataroot_H: 'folder'}}")
+    return section
+
+
+def training_batches(dataset: DatasetSR, opt: Options, steps: range) -> Iterator[dict[str, Any]]:
     """One batch for each iteration of ``steps``, counted from 1.
 
     Sample ``slot`` of iteration ``step`` is ``dataset[(step - 1) * batch + slot]``: there are no epochs, the loader's
@@ -55,9 +60,10 @@ def training_batches(dataset: Dataset[dict[str, Any]], opt: DatasetOptions, step
     Yields:
         L uint8 (N, C, h, w), H uint8 (N, C, H_size, H_size), and lists of paths.
     """
-    batch = opt.dataloader_batch_size
-    workers = min(opt.dataloader_num_workers, os.cpu_count() or 1)
-    if workers < opt.dataloader_num_workers:
+    section = _section(opt, "train")
+    batch = section.dataloader_batch_size
+    workers = min(section.dataloader_num_workers, os.cpu_count() or 1)
+    if workers < section.dataloader_num_workers:
         LOGGER.info("dataloader_num_workers: %d, as this machine has no more processors", workers)
     positions: Sequence[int] = range((steps.start - 1) * batch, (steps.stop - 1) * batch)
     loader = DataLoader(

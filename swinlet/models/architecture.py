@@ -10,7 +10,7 @@ from torch import Tensor
 from swinlet.errors import CheckpointError
 from swinlet.models.network_swinir import UPSAMPLER_WIDTH
 
-# What weights do not tell: how the image is scaled inside, how training regularised, and nothing else.
+# What weights never tell: how the image is scaled inside, how training regularised.
 NOT_IN_WEIGHTS = ("img_range", "drop_path_rate")
 
 
@@ -24,18 +24,48 @@ def read_architecture(state: Mapping[str, Tensor], source: str) -> dict[str, Any
     Returns:
         All arguments but those in ``NOT_IN_WEIGHTS``. ``img_size`` is that of the saved masks or position table,
         else 64 (or two windows). ``upscale`` of "nearest+conv" is 2 where one enlarging convolution is found, which
-        serves for x3 as well.
+        serves for x3 as well. See ``disagreements``.
 
     Raises:
         CheckpointError: these are not the weights of a SwinIR.
     """
     try:
         return _read(state)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+    except KeyError as error:
         raise CheckpointError(
-            f"{source}: these are not the weights of a SwinIR (looking for {error}). "
-            "Only SwinIR networks can be read off a file."
+            f"{source}: these are not the weights of a SwinIR: there is no {error.args[0]}"
         ) from error
+    except (IndexError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{source}: these are not the weights of a SwinIR: the shapes do not fit") from error
+
+
+def disagreements(
+    state: Mapping[str, Tensor], found: Mapping[str, Any], given: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """Where given arguments contradict weights.
+
+    Args:
+        state: the weights.
+        found: their ``read_architecture``.
+        given: arguments of ``SwinIR``, as many as are given.
+
+    Returns:
+        (name, given value, found value) of each argument that the weights decide, and decide otherwise.
+    """
+    dim = found["embed_dim"]
+    decided = {name: value for name, value in given.items() if name not in NOT_IN_WEIGHTS}
+    # One enlarging convolution serves x2 and x3.
+    if found["upsampler"] == "nearest+conv" and {found["upscale"], decided.get("upscale")} == {2, 3}:
+        del decided["upscale"]
+    # Another ratio may round to the same hidden width.
+    if int(dim * decided.get("mlp_ratio", 0)) == int(dim * found["mlp_ratio"]):
+        del decided["mlp_ratio"]
+    # img_size matters to a position table, and else only to whether windows shift, which buffers alone tell.
+    size, window = decided.get("img_size", found["img_size"]), found["window_size"]
+    shifts_alike = (size > window) == (found["img_size"] > window)
+    if not found["ape"] and (shifts_alike or not _tells_of_shift(state, max(found["depths"]))):
+        decided.pop("img_size", None)
+    return [(name, value, found[name]) for name, value in decided.items() if value != found[name]]
 
 
 def _read(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -67,13 +97,18 @@ def _read(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _depths(state: Mapping[str, Tensor]) -> list[int]:
-    blocks: dict[int, int] = {}
+    blocks: dict[int, set[int]] = {}
     for name in state:
         match = re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", name)
         if match:
-            layer, block = int(match[1]), int(match[2])
-            blocks[layer] = max(blocks.get(layer, 0), block + 1)
-    return [blocks[i] for i in range(max(blocks) + 1)]
+            blocks.setdefault(int(match[1]), set()).add(int(match[2]))
+    for i in range(len(blocks)):
+        for j in range(len(blocks.get(i, ()))):
+            if j not in blocks[i]:
+                raise KeyError(f"layers.{i}.residual_group.blocks.{j}")
+    if not blocks or max(blocks) >= len(blocks):
+        raise KeyError(f"layers.{next(i for i in range(len(blocks) + 1) if i not in blocks)}.residual_group.blocks.0")
+    return [len(blocks[i]) for i in range(len(blocks))]
 
 
 def _ratio(hidden: int, dim: int) -> float:
@@ -87,10 +122,14 @@ def _img_size(state: Mapping[str, Tensor], window: int, depths: list[int]) -> in
     masks = [tensor for name, tensor in state.items() if name.endswith("attn_mask")]
     if masks:
         return math.isqrt(masks[0].shape[0]) * window
-    has_buffers = any(name.endswith("relative_position_index") for name in state)
-    if has_buffers and max(depths) > 1:
+    if _tells_of_shift(state, max(depths)):
         return window  # saved with its buffers, but without masks: the network does not shift its windows
     return max(64, 2 * window)
+
+
+def _tells_of_shift(state: Mapping[str, Tensor], depth: int) -> bool:
+    """Whether the derived buffers were saved, and with them a mask for each shifted block (every second one)."""
+    return depth > 1 and any(name.endswith("relative_position_index") for name in state)
 
 
 def _upsampler(state: Mapping[str, Tensor], in_chans: int) -> tuple[str, int]:

@@ -44,8 +44,13 @@ def _networks(opt: Options) -> Iterator[str]:
         if network.init_type in ("default", "interpolation"):
             for name in _given(network, ("init_gain",)):
                 yield f"{section}.{name} (init_type is {network.init_type!r})"
-    if opt.netTeacher is not None and opt.netTeacher.init_type != "default":
-        yield "netTeacher.init_type (the teacher's weights are loaded)"
+    if opt.netG.init_type != "default" and opt.path.pretrained_netG is not None and opt.train.G_param_strict:
+        yield "netG.init_type (path.pretrained_netG gives all weights)"
+    if opt.netTeacher is not None:
+        if opt.netTeacher.init_type != "default":
+            yield "netTeacher.init_type (the teacher's weights are loaded)"
+        for name in _given(opt.netTeacher, ("drop_path_rate",)):
+            yield f"netTeacher.{name} (the teacher is not trained)"
 
 
 def _distillation(opt: Options) -> Iterator[str]:
@@ -64,6 +69,8 @@ def _distillation(opt: Options) -> Iterator[str]:
             yield f"train.{name} ({reason})"
         for name in _given(opt.path, ("pretrained_netP",)):
             yield f"path.{name} ({reason})"
+    elif opt.train.start_feature_iter > opt.train.total_iter:
+        yield f"train.start_feature_iter (the feature loss never starts: total_iter is {opt.train.total_iter})"
 
 
 def _training(opt: Options) -> Iterator[str]:
@@ -85,6 +92,9 @@ def _training(opt: Options) -> Iterator[str]:
     }
     for name in _given(train, unused[train.G_scheduler_type]):
         yield f"train.{name} (G_scheduler_type is {train.G_scheduler_type!r})"
+    if opt.datasets.test is None:
+        for name in _given(train, ("checkpoint_test",)):
+            yield f"train.{name} (datasets.test is not set)"
     if opt.path.pretrained_optimizerG is not None and not train.G_optimizer_reuse:
         yield "path.pretrained_optimizerG (train.G_optimizer_reuse is false)"
     if opt.path.pretrained_netE is not None and train.E_decay == 0:

@@ -119,7 +119,7 @@ class ConflictError(ValueError):
 class Section(BaseModel):
     """Strict and frozen: an unknown key is an error, a loaded option never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -247,7 +247,8 @@ class TrainOptions(Section):
 
     total_iter: PositiveInt = Field(default=20000, description="Iterations of the whole run.")
     manual_seed: Annotated[Int, Field(ge=0, lt=2**63)] = Field(
-        default=0, description="Seed of first weights, samples and drop-path.")
+        default=0, description="Seed of first weights, samples and drop-path."
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="Of the student's forward pass.")
 
     G_lossfn_type: LossType = Field(default="l1", description="Pixel loss against the ground truth.")
@@ -350,8 +351,14 @@ class TrainOptions(Section):
             yield Conflict((key, *sorted(others)), text)
 
 
+def _auto(value: object) -> object:
+    if value != "auto":
+        raise ValueError('must be a list of GPU numbers, null for the CPU, or "auto"')
+    return value
+
+
 GpuIds = Annotated[
-    Annotated[Literal["auto"], Tag("single")] | Annotated[tuple[NaturalInt, ...], Tag("list")],
+    Annotated[Literal["auto"], BeforeValidator(_auto), Tag("single")] | Annotated[tuple[NaturalInt, ...], Tag("list")],
     Discriminator(_list_or_single),
 ]
 
@@ -363,7 +370,7 @@ class Options(Section):
     task: Annotated[str, AfterValidator(_folder_name)] = Field(default="swinir_student", description="Name of the run.")
     model: Literal["plain"] = Field(default="plain", description="How the networks are trained.")
     gpu_ids: GpuIds | None = Field(
-        default="auto", description="null: the CPU. Otherwise CUDA (the first id), else MPS, else the CPU."
+        default="auto", description="null or []: the CPU. Otherwise CUDA (the first id), else MPS, else the CPU."
     )
     dist: Bool = Field(default=False, description="Several processes; no effect yet.")
     scale: Scale = Field(default=4, description="HR size over LR size.")

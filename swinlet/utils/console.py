@@ -2,11 +2,13 @@
 
 import logging
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 CONSOLE = Console(stderr=True)
@@ -15,25 +17,46 @@ LOGGER = logging.getLogger("swinlet")
 
 def log_to_console() -> None:
     """Show the package's log on the terminal: bare lines, warnings marked; safe to call twice."""
-    if any(isinstance(handler, RichHandler) for handler in LOGGER.handlers):
+    if any(isinstance(handler, _ConsoleHandler) for handler in LOGGER.handlers):
         return
-    handler = RichHandler(
-        console=CONSOLE, show_time=False, show_path=False, show_level=False, markup=False, highlighter=None
-    )
+    handler = _ConsoleHandler()
     handler.setFormatter(_MarkedFormatter())
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
 
 
-def log_to_file(path: Path) -> logging.FileHandler:
-    """Append the package's log to a file, with times. The caller closes the handler."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+class _ConsoleHandler(logging.Handler):
+    """Print above the progress bar, and leave lines whole: a wrapped path cannot be copied, a wrapped table not read.
+
+    rich's own handler wraps at the width of the terminal, and at 80 columns where there is none.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            CONSOLE.print(self.format(record), soft_wrap=True, markup=False, highlight=False, emoji=False)
+        except Exception:  # as every handler of the standard library: logging never stops a run
+            self.handleError(record)
+
+
+@contextmanager
+def log_to_file(path: Path, early: MemoryHandler) -> Generator[None, None, None]:
+    """Append the package's log to a file, with times, beginning with what ``early`` has kept.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s", "%y-%m-%d %H:%M:%S"))
+    early.setTarget(handler)
+    early.close()  # passes on what it has kept
+    LOGGER.removeHandler(early)
     LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
-    return handler
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        handler.close()
 
 
 class _MarkedFormatter(logging.Formatter):

@@ -4,54 +4,73 @@ import json
 import logging
 import math
 import time
+from contextlib import ExitStack
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 import swinlet
+from swinlet.errors import CheckpointError
 from swinlet.options import Options
 from swinlet.utils.console import LOGGER, log_to_file
 
 
 class RunLog:
-    """The open log files of one run; a context manager.
+    """The log files of one run; a context manager.
 
-    ``metrics.jsonl`` holds one JSON object a line, each with ``type``, ``step`` and ``time`` (seconds since 1970).
-    A run that was stopped and resumed appends: a ``start`` record tells from which step, and for a step that occurs
+    What is logged before ``open`` is kept, so that a run whose options or images are refused writes nothing, and
+    train.log still tells the whole story.
+
+    ``metrics.jsonl`` holds one JSON object a line, each with ``type``, ``step`` and ``time`` (seconds since 1970). A
+    run that was stopped and resumed appends: a ``start`` record tells from which step, and for a step that occurs
     twice the later record counts.
-
-    Args:
-        opt: the options of the run; files go to ``opt.run_dir``, options to ``options/``.
-        start: the last step already done.
     """
 
-    def __init__(self, opt: Options, start: int) -> None:
-        folder = opt.run_dir
-        self._file_handler = log_to_file(folder / "train.log")
-        self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board = _open_tensorboard(folder / "tensorboard", start)
-        options = opt.model_dump(mode="json", by_alias=True)
-        _save_options(folder / "options", options)
-        self.record("start", start, version=swinlet.__version__, options=options)
+    def __init__(self, opt: Options) -> None:
+        self._opt = opt
+        self._early = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL + 1)
+        self._open = ExitStack()
+        self._metrics: TextIO | None = None
+        self._board: Any = None
 
     def __enter__(self) -> "RunLog":
+        LOGGER.addHandler(self._early)
+        LOGGER.setLevel(logging.INFO)
+        self._open.callback(LOGGER.removeHandler, self._early)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._metrics.close()
+        self._open.close()
+
+    def open(self, start: int) -> None:
+        """Create the files in ``opt.run_dir``; ``start`` is the last step already done.
+
+        Raises:
+            CheckpointError: the folder cannot be written.
+        """
+        folder = self._opt.run_dir
+        options = self._opt.model_dump(mode="json", by_alias=True)
+        try:
+            _save_options(folder / "options", options)
+            self._metrics = self._open.enter_context((folder / "metrics.jsonl").open("a", encoding="utf-8"))
+            self._open.enter_context(log_to_file(folder / "train.log", self._early))
+        except OSError as error:
+            raise CheckpointError(f"path.root: cannot write to {folder}: {error}") from error
+        self._board = _open_tensorboard(folder / "tensorboard", start)
         if self._board is not None:
-            self._board.close()
-        LOGGER.removeHandler(self._file_handler)
-        self._file_handler.close()
+            self._open.callback(self._board.close)
+        self.record("start", start, version=swinlet.__version__, options=options)
 
     def record(self, kind: str, step: int, **values: Any) -> None:
         """Append a line to metrics.jsonl. Numbers that JSON lacks (infinite PSNR, NaN losses) become null."""
         line = {"type": kind, "step": step, "time": round(time.time(), 3), **values}
+        assert self._metrics is not None, "open() comes first"
         self._metrics.write(json.dumps(_finite(line)) + "\n")
         self._metrics.flush()
 

@@ -1,0 +1,297 @@
+"""The training loop from option file to results, in small: real photographs, a tiny student, a few iterations."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from swinlet.errors import CheckpointError, DataError, OptionError
+from swinlet.models.select_network import define_G
+from swinlet.options import Options, load_options, parse_options
+from swinlet.train import train
+
+ROOT = Path(__file__).resolve().parents[1]
+NET: dict[str, Any] = {"embed_dim": 12, "depths": [2, 1], "num_heads": [2, 2], "window_size": 4}
+TEACHER: dict[str, Any] = {"net_type": "swinir", "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2]}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts of the demo's photographs: train/ and test/HR."""
+    folder = tmp_path_factory.mktemp("photos")
+    crops = {
+        "train/coffee.png": (100, 100, 180, 164),
+        "train/china.jpg": (200, 150, 264, 230),
+        "train/rocket.jpg": (250, 200, 320, 270),
+        "test/HR/chelsea.png": (120, 80, 171, 128),
+    }
+    for name, box in crops.items():
+        source = ROOT / "demo" / "images" / name.replace("/HR", "")
+        target = (folder / name).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(source).convert("RGB").crop(box).save(target)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
+    torch.save({"params_ema": define_G(TEACHER | {"window_size": 4}).state_dict()}, path)
+    return path
+
+
+def tree(photos: Path, root: Path, teacher_file: Path | None = None, **train_keys: Any) -> dict[str, Any]:
+    """A feature distillation (with a teacher) or plain training of six iterations."""
+    return {
+        "task": "run",
+        "gpu_ids": None,
+        "path": {"root": str(root), "pretrained_netTeacher": teacher_file and str(teacher_file)},
+        "datasets": {
+            "train": {
+                "dataroot_H": str(photos / "train"),
+                "H_size": 32,
+                "dataloader_batch_size": 2,
+                "dataloader_num_workers": 0,
+            },
+            "test": {"dataroot_H": str(photos / "test" / "HR")},
+        },
+        "netG": NET,
+        "train": {
+            "total_iter": 6,
+            "distillation_type": "feature" if teacher_file else "none",
+            "G_optimizer_lr": 1e-3,
+            "G_scheduler_milestones": [4],
+            "checkpoint_print": 2,
+            "checkpoint_test": 3,
+            "checkpoint_save": 2,
+            **train_keys,
+        },
+    }
+
+
+def options(*args: Any, **kwargs: Any) -> Options:
+    return parse_options(json.loads(json.dumps(tree(*args, **kwargs))))
+
+
+def final_state(run: Path, step: int = 6) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint by file and name."""
+    state: dict[str, torch.Tensor] = {}
+
+    def collect(prefix: str, value: object) -> None:
+        if isinstance(value, torch.Tensor):
+            state[prefix] = value
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                collect(f"{prefix}/{key}", item)
+
+    for path in sorted((run / "models").glob(f"{step}_*.pth")):
+        collect(path.name, torch.load(path, weights_only=True))
+    return state
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    first, second = final_state(one), final_state(other)
+    assert first.keys() == second.keys()
+    assert any("exp_avg" in name for name in first)
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+@pytest.fixture(scope="module")
+def reference_run(photos: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted feature distillation, with drop-path at its default."""
+    root = tmp_path_factory.mktemp("reference")
+    assert train(options(photos, root, teacher_file))
+    return root / "run"
+
+
+def records(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["type"] == kind]
+
+
+class TestResults:
+    def test_layout(self, reference_run: Path) -> None:
+        models = sorted(path.name for path in (reference_run / "models").iterdir())
+        labels = ["_E.pth", "_G.pth", "_P.pth", "_optimizerG.pth"]
+        assert models == sorted([f"{step}{tail}" for step in (2, 4, 6) for tail in (".json", *labels)])
+        pictures = sorted(str(path.relative_to(reference_run)) for path in (reference_run / "images").rglob("*.png"))
+        assert pictures == ["images/chelsea/chelsea_3.png", "images/chelsea/chelsea_6.png"]
+        assert len(list((reference_run / "options").glob("*.json"))) == 1
+        assert list((reference_run / "tensorboard").glob("events*"))
+
+    def test_the_saved_options_are_an_option_file(self, reference_run: Path, photos: Path, teacher_file: Path) -> None:
+        saved = next((reference_run / "options").glob("*.json"))
+        assert load_options(saved) == options(photos, reference_run.parent, teacher_file)
+
+    def test_metrics(self, reference_run: Path) -> None:
+        losses = records(reference_run, "train")
+        assert [record["step"] for record in losses] == [2, 4, 6]
+        assert [record["lr"] for record in losses] == [1e-3, 5e-4, 5e-4]
+        assert set(losses[0]["losses"]) == {"l_g_L1", "l_g_distill", "l_g_feature", "G_loss"}
+        tests = records(reference_run, "test")
+        assert [(record["step"], record["weights"]) for record in tests] == [(3, "E"), (3, "G"), (6, "E"), (6, "G")]
+        compared = {record["weights"]: record["mean"] for record in records(reference_run, "comparison")}
+        assert set(compared) == {"bicubic", "E", "Teacher"}
+
+    def test_the_score_is_that_of_the_saved_picture(self, reference_run: Path, photos: Path) -> None:
+        picture = np.asarray(Image.open(reference_run / "images/chelsea/chelsea_6.png"), dtype=np.float64)
+        truth = np.asarray(Image.open(photos / "test/HR/chelsea.png"), dtype=np.float64)[:48, :48]
+        assert picture.shape == (48, 48, 3)  # 51x48 cropped to a multiple of the scale
+        error = ((picture - truth)[4:-4, 4:-4] ** 2).mean()
+        scores = [r for r in records(reference_run, "test") if r["step"] == 6 and r["weights"] == "E"]
+        assert scores[0]["images"]["chelsea"]["psnr_rgb"] == pytest.approx(10 * np.log10(255**2 / error))
+
+    def test_the_picture_shows_the_moving_average(self, reference_run: Path, photos: Path) -> None:
+        from swinlet.utils.image_io import read_image, to_tensor, to_uint8
+        from swinlet.utils.resize import bicubic_downscale
+
+        net = define_G(NET | {"net_type": "swinir_student"}).eval()
+        net.load_state_dict(torch.load(reference_run / "models" / "6_E.pth", weights_only=True))
+        low = bicubic_downscale(read_image(photos / "test/HR/chelsea.png", 3), 4)
+        with torch.no_grad():
+            image = net(to_tensor(low)[None] / 255)[0]
+        saved = np.asarray(Image.open(reference_run / "images/chelsea/chelsea_6.png"))
+        assert np.array_equal(to_uint8(image), saved)
+
+    def test_log_lines_in_the_references_form(self, reference_run: Path) -> None:
+        log = (reference_run / "train.log").read_text()
+        assert "<epoch:  1, iter:       2, lr:1.000e-03> l_g_L1: " in log
+        assert "<epoch:  4, iter:       6, Average PSNR : " in log
+        assert "distillation: feature" in log
+
+    def test_the_networks_learn(self, photos: Path, tmp_path: Path) -> None:
+        opt = options(photos, tmp_path, total_iter=40, checkpoint_test=40, E_decay=0.9)
+        assert train(opt.model_copy(update={"netG": opt.netG.model_copy(update={"init_type": "interpolation"})}))
+        losses = [record["losses"]["G_loss"] for record in records(tmp_path / "run", "train")]
+        assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+class TestResume:
+    def test_in_two_halves(self, photos: Path, teacher_file: Path, reference_run: Path, tmp_path: Path) -> None:
+        assert train(options(photos, tmp_path, teacher_file, total_iter=3))
+        torch.rand(5)  # what happens between must not matter
+        assert train(options(photos, tmp_path, teacher_file))
+        assert_same_run(reference_run, tmp_path / "run")
+        assert [record["step"] for record in records(tmp_path / "run", "start")] == [0, 3]
+        log = (tmp_path / "run" / "train.log").read_text()
+        assert "train.total_iter: 3 -> 6" in log
+
+    def test_with_other_workers(
+        self, photos: Path, teacher_file: Path, reference_run: Path, tmp_path: Path
+    ) -> None:
+        for total, workers in ((3, 2), (6, 1)):
+            data = tree(photos, tmp_path, teacher_file, total_iter=total)
+            data["datasets"]["train"]["dataloader_num_workers"] = workers
+            assert train(parse_options(data))
+        assert_same_run(reference_run, tmp_path / "run")
+
+    def test_passes_over_a_torn_checkpoint(
+        self,
+        photos: Path,
+        teacher_file: Path,
+        reference_run: Path,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        assert train(options(photos, tmp_path, teacher_file, total_iter=4))
+        torn = tmp_path / "run" / "models" / "4_E.pth"
+        torn.write_bytes(torn.read_bytes()[:-100])
+        assert train(options(photos, tmp_path, teacher_file))
+        assert_same_run(reference_run, tmp_path / "run")
+        assert [record["step"] for record in records(tmp_path / "run", "start")] == [0, 2]
+
+    def test_a_complete_run_only_reports(self, photos: Path, tmp_path: Path) -> None:
+        opt = options(photos, tmp_path)
+        train(opt)
+        before = final_state(tmp_path / "run")
+        assert train(opt)
+        assert [record["step"] for record in records(tmp_path / "run", "train")] == [2, 4, 6]
+        assert len(records(tmp_path / "run", "comparison")) == 4
+        after = final_state(tmp_path / "run")
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+    def test_refuses_a_folder_of_other_networks(self, photos: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path, total_iter=2))
+        data = tree(photos, tmp_path)
+        data["netG"] = NET | {"embed_dim": 16}
+        with pytest.raises(CheckpointError, match=r"2_.*does not fit"):
+            train(parse_options(data))
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_after_a_signal(
+        self, photos: Path, teacher_file: Path, tmp_path: Path, number: signal.Signals
+    ) -> None:
+        long = {"total_iter": 60, "checkpoint_print": 1, "checkpoint_test": 100, "checkpoint_save": 100}
+        whole, parts = tmp_path / "whole", tmp_path / "parts"
+        train(options(photos, whole, teacher_file, **long))
+        data = tree(photos, parts, teacher_file, **long)
+        data["datasets"]["train"]["dataloader_num_workers"] = 1
+        file = tmp_path / "train.json"
+        file.write_text(json.dumps(data))
+        command = [sys.executable, str(ROOT / "main_train_student.py"), "--opt", str(file)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        wait_for(parts / "run" / "train.log", "iter:       2")
+        # As a terminal does for Ctrl-C: to the loader's processes, too.
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        message = process.communicate(timeout=60)[1]
+        assert process.returncode == 0, message
+        assert f"stopped by {number.name}" in message
+        assert "Traceback" not in message
+        stopped = records(parts / "run", "train")[-1]["step"]
+        assert 2 <= stopped < 60
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        assert records(parts / "run", "start")[-1]["step"] == stopped
+        first, second = final_state(whole / "run", 60), final_state(parts / "run", 60)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def wait_for(path: Path, text: str) -> None:
+    deadline = time.monotonic() + 120
+    while not (path.exists() and text in path.read_text()):
+        assert time.monotonic() < deadline, f"{text!r} did not appear in {path}"
+        time.sleep(0.02)
+
+
+class TestBadInput:
+    def test_teacher_missing(self, photos: Path, tmp_path: Path) -> None:
+        data = tree(photos, tmp_path, distillation_type="response")
+        with pytest.raises(OptionError, match=r"path\.pretrained_netTeacher: missing"):
+            train(parse_options(data))
+
+    def test_no_training_set(self, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match=r"datasets\.train: missing"):
+            train(parse_options({"gpu_ids": None, "path": {"root": str(tmp_path)}}))
+
+    def test_bad_images_stop_before_anything_is_written(self, photos: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "images"
+        folder.mkdir()
+        (folder / "note.png").write_text("not an image")
+        data = tree(photos, tmp_path / "out")
+        data["datasets"]["train"]["dataroot_H"] = str(folder)
+        with pytest.raises(DataError, match=r"note\.png"):
+            train(parse_options(data))
+        assert not (tmp_path / "out").exists()
+
+    def test_without_a_test_set(self, photos: Path, tmp_path: Path) -> None:
+        data = tree(photos, tmp_path, total_iter=2)
+        del data["datasets"]["test"]
+        assert train(parse_options(data))
+        assert not (tmp_path / "run" / "images").exists()
+
+    def test_without_tensorboard(self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        assert train(options(photos, tmp_path, total_iter=2))
+        assert "swinlet[tracking]" in (tmp_path / "run" / "train.log").read_text()
+        assert not (tmp_path / "run" / "tensorboard").exists()
