@@ -18,15 +18,17 @@ def charbonnier(eps: float) -> Loss:
 
 
 def ssim_loss(a: Tensor, b: Tensor) -> Tensor:
-    """1 - SSIM (Wang et al. 2004) of images (N, C, H, W) in [0, 1]; 11x11 Gaussian window, zero padding."""
+    """1 - SSIM (Wang et al. 2004) of images (N, C, H, W) in [0, 1]; 11x11 Gaussian window inside the image,
+    smaller in images that it does not fit in."""
     channels = a.shape[1]
-    offset = torch.arange(_SSIM_WINDOW, device=a.device, dtype=a.dtype) - _SSIM_WINDOW // 2
+    window = min(_SSIM_WINDOW, *a.shape[2:])
+    offset = torch.arange(window, device=a.device, dtype=a.dtype) - (window - 1) / 2
     line = torch.exp(-(offset**2) / (2 * _SSIM_SIGMA**2))
     line = line / line.sum()
     kernel = torch.outer(line, line).expand(channels, 1, -1, -1)
 
     def blur(x: Tensor) -> Tensor:
-        return F.conv2d(x, kernel, padding=_SSIM_WINDOW // 2, groups=channels)
+        return F.conv2d(x, kernel, groups=channels)
 
     mean_a, mean_b = blur(a), blur(b)
     var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2

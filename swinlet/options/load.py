@@ -71,9 +71,9 @@ def _syntax_error(path: Path, message: str) -> str:
     """``<string>:3 Unexpected ... at column 5`` in the form that editors and terminals make a link of."""
     found = re.fullmatch(r"<string>:(\d+) (.*) at column (\d+)", message, re.DOTALL)
     if found is None:
-        return f"{path}: not valid JSON: {message}"
+        return f"{path}: not valid JSON: {_printable(message)}"
     line, reason, column = found.groups()
-    reason = reason.replace('"""', "'\"'")
+    reason = _printable(reason.replace('"""', "'\"'"))
     return f"{path}:{line}:{column}: not valid JSON: {reason[:1].lower()}{reason[1:]}"
 
 
@@ -211,7 +211,7 @@ def _override_value(field: FieldInfo | None, text: str) -> object:
     except (ValueError, RecursionError):
         return text
     # Only quotes and null are JSON for a key that takes a string: a folder may be called 2024 or true.
-    kinds = {*get_args(field.annotation)} or {field.annotation} if field else {None}
+    kinds = {*get_args(field.annotation)} or {field.annotation} if field is not None else {None}
     takes_text = kinds <= {str, Path, NoneType}
     return text if takes_text and value is not None and not isinstance(value, str) else value
 
@@ -294,5 +294,5 @@ def _show(path: Sequence[str]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Halves of surrogate pairs, which no terminal or log file takes, as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """One line that any terminal and log file takes: line ends, halves of surrogate pairs and the like as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,70 @@
+"""Losses by hand, and the interface that a new distillation type fills in."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import swinlet
+from swinlet.distillation import DISTILLATIONS, Distillation, Lesson, TrainingTask
+from swinlet.distillation.losses import select_loss, ssim_loss
+from swinlet.models.network_translator import Translator
+from swinlet.options import TrainOptions
+
+NET = {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 4, "upsampler": "pixelshuffledirect"}
+
+
+def test_losses_by_hand() -> None:
+    a, b = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 3.0]])
+    assert select_loss("l1")(a, b).item() == pytest.approx((0.5 + 2) / 2)
+    assert select_loss("l2")(a, b).item() == pytest.approx((0.25 + 4) / 2)
+    assert select_loss("l2sum")(a, b).item() == pytest.approx(4.25)
+    eps = 0.11
+    expected = (math.sqrt(0.25 + eps) + math.sqrt(4 + eps)) / 2
+    assert select_loss("charbonnier", eps)(a, b).item() == pytest.approx(expected)
+
+
+def test_ssim_loss_of_equal_and_of_flat_images() -> None:
+    image = torch.rand(2, 3, 24, 24)
+    assert ssim_loss(image, image).item() == pytest.approx(0, abs=1e-6)
+    # Flat images differ in luminance alone: (2ab + C1) / (a^2 + b^2 + C1); also where the window does not fit.
+    for side in (20, 5):
+        a, b = torch.full((1, 1, side, side), 0.2), torch.full((1, 1, side, side), 0.6)
+        expected = 1 - (0.24 + 1e-4) / (0.4 + 1e-4)
+        assert ssim_loss(a, b).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_ssim_loss_falls_towards_the_target() -> None:
+    target = torch.rand(1, 3, 16, 16)
+    noise = torch.randn_like(target)
+    losses = [ssim_loss(target + scale * noise, target).item() for scale in (0.3, 0.1, 0.03)]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_translator_maps_stage_by_stage() -> None:
+    translator = Translator(2, teacher_dim=5, student_dim=3)
+    assert set(translator.state_dict()) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    features = [torch.rand(2, 16, 5), torch.rand(2, 16, 5)]
+    translated = translator(features)
+    assert [t.shape for t in translated] == [(2, 16, 3)] * 2
+    torch.testing.assert_close(translated[1], features[1] @ translator[1].weight.T + translator[1].bias)
+
+
+def test_every_type_of_the_schema_is_in_the_table() -> None:
+    schema = TrainOptions.model_json_schema()
+    assert set(schema["properties"]["distillation_type"]["enum"]) == set(DISTILLATIONS)
+
+
+def test_a_new_type_is_one_small_class() -> None:
+    class Darker(Distillation):
+        def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+            return {"l_g_dark": 0.1 * lesson.E.mean()}
+
+    student = swinlet.define_G(NET)
+    train = TrainOptions()
+    task = TrainingTask(train, student, Darker(train, student, None))
+    low, high = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 32, 32)
+    image, losses = task(1, low, high, None, [])
+    assert losses["l_g_dark"].item() == pytest.approx(0.1 * image.mean().item())
+    assert losses["l_g_L1"].item() == pytest.approx((image - high).abs().mean().item())

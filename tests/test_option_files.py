@@ -1,0 +1,58 @@
+"""The option files that ship: valid, complete, and able to train."""
+
+from pathlib import Path
+
+import pytest
+
+from swinlet.options import keys_without_effect, load_options
+from swinlet.train import train
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDENTS = ["none", "response", "feature", "feature_v2"]
+FILES = ["train_demo", "train_teacher", *[f"train_student_{name}" for name in STUDENTS]]
+
+
+def test_no_file_is_forgotten() -> None:
+    assert sorted(path.stem for path in (ROOT / "options").glob("train_*.json")) == sorted(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_key_is_valid_and_has_an_effect(name: str) -> None:
+    opt = load_options(ROOT / "options" / f"{name}.json")
+    assert keys_without_effect(opt) == []
+    assert opt.schema_url == "./schema.json"
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_students_follow_the_seeds_protocol(name: str) -> None:
+    opt = load_options(ROOT / "options" / f"train_student_{name}.json")
+    assert opt.datasets.train is not None
+    assert (opt.datasets.train.dataloader_batch_size, opt.datasets.train.H_size) == (32, 96)
+    assert opt.train.total_iter == 20000
+    assert opt.train.checkpoint_test == opt.train.checkpoint_save == 2000
+    assert opt.train.G_scheduler_milestones == (10000, 16000, 18000, 19000)
+    assert opt.netG.init_type == "default"
+    assert opt.netG.drop_path_rate is None  # the reference's 0.1
+    assert opt.netG.net_type == ("swinir_student_v2" if name == "feature_v2" else "swinir_student")
+    assert opt.train.distillation_type == name.removesuffix("_v2")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two iterations on real photographs with the file's own networks; the demo's teacher stands for the large one."""
+    monkeypatch.chdir(ROOT)
+    overrides = [
+        f"path.root={tmp_path}",
+        "datasets.train.dataroot_H=demo/images/train",
+        "datasets.train.H_size=32",
+        "datasets.train.dataloader_batch_size=2",
+        "datasets.train.dataloader_num_workers=0",
+        "datasets.test=null",
+        "train.total_iter=2",
+    ]
+    opt = load_options(ROOT / "options" / f"{name}.json", overrides)
+    if opt.train.distillation_type != "none":
+        overrides.append("path.pretrained_netTeacher=demo/teacher_x4.safetensors")
+    opt = load_options(ROOT / "options" / f"{name}.json", overrides)
+    assert train(opt)
+    assert (opt.run_dir / "models" / "2_E.pth").exists()
