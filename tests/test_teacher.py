@@ -1,0 +1,308 @@
+"""The teacher: its architecture read off its file, compared with the options, and frozen."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import swinlet
+from swinlet.errors import CheckpointError, OptionError
+from swinlet.models.architecture import disagreements, read_architecture
+from swinlet.models.network_swinir import SwinIR
+from swinlet.models.network_swinir_student_v2 import SwinIRStudentV2
+from swinlet.models.select_teacher import define_teacher
+from swinlet.options import parse_options
+from tests.golden import NETWORKS, read_golden
+
+SMALL: dict[str, Any] = {"embed_dim": 12, "depths": (1, 2), "num_heads": (2, 3), "window_size": 4, "img_size": 16}
+NET: dict[str, Any] = {**SMALL, "upscale": 2}
+BUFFERS = ("attn_mask", "relative_position_index")
+
+
+def teacher(tmp_path: Path, state: dict[str, Tensor] | SwinIR, scale: int = 2, **section: Any) -> SwinIR:
+    """Write the weights, and let the options ask for them."""
+    if isinstance(state, SwinIR):
+        state = dict(state.state_dict())
+    torch.save({"params": state}, tmp_path / "teacher.pth")
+    opt = parse_options(
+        {
+            "scale": scale,
+            "path": {"pretrained_netTeacher": tmp_path / "teacher.pth"},
+            "netG": SMALL,
+            "netTeacher": section or None,
+            "train": {"distillation_type": "response"},
+        }
+    )
+    return define_teacher(opt, swinlet.define_G(opt))
+
+
+# Reading the architecture
+
+
+@pytest.mark.parametrize("with_buffers", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_golden_architectures(shared: Path, name: str, with_buffers: bool) -> None:
+    golden = read_golden(shared / "golden/networks" / f"{name}.safetensors")
+    state, config = golden.below("state_dict/"), golden.json("config")
+    if with_buffers:
+        state = SwinIR(**config).official_state_dict()
+        assert any(key.endswith(BUFFERS) for key in state)
+    found = read_architecture(state, name)
+    told = {"embed_dim", "depths", "num_heads", "window_size", "mlp_ratio", "upsampler", "upscale", "resi_connection"}
+    told |= {"in_chans", "img_size"} if with_buffers else {"in_chans"}
+    for key in told:
+        expected = tuple(config[key]) if isinstance(config[key], list) else config[key]
+        assert found[key] == expected, key
+    assert (found["qkv_bias"], found["patch_norm"], found["ape"]) == (True, True, False)
+    assert not disagreements(state, found, {**config, "depths": found["depths"], "num_heads": found["num_heads"]})
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"qkv_bias": False},
+    {"patch_norm": False},
+    {"ape": True, "img_size": 12},
+    {"resi_connection": "3conv"},
+    {"mlp_ratio": 2.7},
+    {"in_chans": 1},
+    {"depths": (1,), "num_heads": (1,)},
+    {"img_size": 4},  # one window: no shift
+    {"depths": (3,), "num_heads": (2,), "img_size": 4},
+    {"window_size": 7, "img_size": 28},
+    {"upscale": 1, "upsampler": ""},
+    *({"upscale": scale, "upsampler": "pixelshuffle"} for scale in (1, 2, 3, 4, 8)),
+    *({"upscale": scale, "upsampler": "pixelshuffledirect"} for scale in (1, 2, 3, 4, 8)),
+    *({"upscale": scale, "upsampler": "nearest+conv"} for scale in (1, 2, 4, 8)),
+]
+
+
+@pytest.mark.parametrize("change", VARIANTS, ids=str)
+def test_every_variant_is_read_off_its_file(change: dict[str, Any]) -> None:
+    network = SwinIR(**(NET | change))
+    found = read_architecture(network.official_state_dict(), "x")
+    rebuilt = SwinIR(**found)
+    rebuilt.load_state_dict(network.state_dict())
+    shift_matters = max(network.config["depths"]) > 1
+    untold = {"img_range", "drop_path_rate", "mlp_ratio"} | (set() if shift_matters else {"img_size"})
+    assert {k: v for k, v in found.items() if k not in untold} == {
+        k: v for k, v in network.config.items() if k not in untold
+    }
+    x = torch.rand(1, network.config["in_chans"], 9, 8)
+    assert torch.equal(rebuilt.eval()(x), network.eval()(x))
+
+
+def test_an_official_mask_tells_the_image_size() -> None:
+    state = SwinIR(**(NET | {"img_size": 32})).official_state_dict()
+    assert read_architecture(state, "x")["img_size"] == 32
+
+
+def without(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if part not in name}
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        (lambda s: {"weight": torch.zeros(1)}, "there is no conv_first.weight"),
+        (lambda s: without(s, "conv_first.weight"), "there is no conv_first.weight"),
+        (lambda s: without(s, "layers."), "there is no layers.0.residual_group.blocks.0"),
+        (lambda s: without(s, "layers.0."), "there is no layers.0.residual_group.blocks.0"),
+        (lambda s: without(s, "layers.1.residual_group.blocks.0."), "there is no layers.1.residual_group.blocks.0"),
+        (lambda s: without(s, "mlp.fc1.weight"), "there is no layers.0.residual_group.blocks.0.mlp.fc1.weight"),
+        (
+            lambda s: without(s, "bias_table"),
+            "there is no layers.0.residual_group.blocks.0.attn.relative_position_bias",
+        ),
+        (lambda s: s | {"layers.0.residual_group.blocks.999999999.x": s["conv_first.bias"]}, "there is no layers.0."),
+        (lambda s: s | {"layers.999999999.residual_group.blocks.0.x": s["conv_first.bias"]}, "there is no layers.2."),
+        (lambda s: s | {"conv_first.weight": torch.zeros(3)}, "the shapes do not fit"),
+        (lambda s: s | {"conv_first.weight": torch.zeros(0, 0, 3, 3)}, "the shapes do not fit"),
+        (lambda s: s | {"conv_first.weight": torch.zeros(12, 4, 3, 3)}, "in_chans: 4 is neither 1"),
+        (lambda s: s | {"conv_first.weight": torch.zeros(13, 3, 3, 3)}, "embed_dim: 13 is not a multiple"),
+        (lambda s: s | {"norm.weight": torch.zeros(13)}, "norm.weight is (13,), not (12,)"),
+        (lambda s: s | {"more": torch.zeros(13)}, "more unknown"),
+        (lambda s: without(s, "norm.weight"), "missing"),
+    ],
+)
+def test_other_networks_are_refused(tmp_path: Path, change: Any, missing: str) -> None:
+    state = change(dict(SwinIR(**NET).state_dict()))
+    with pytest.raises(CheckpointError, match=re.escape(missing)) as caught:
+        teacher(tmp_path, state)
+    assert str(caught.value).startswith(f"path.pretrained_netTeacher: {tmp_path / 'teacher.pth'}")
+
+
+def test_a_real_network_of_another_kind(shared: Path) -> None:
+    path = shared / "data/teachers/craft_x4_ntire2024_team34.pth"
+    opt = parse_options({"path": {"pretrained_netTeacher": path}, "train": {"distillation_type": "response"}})
+    with pytest.raises(
+        CheckpointError, match=r"craft.*: these are not the weights of a SwinIR: there is no layers\.0\."
+    ):
+        define_teacher(opt, swinlet.define_G(opt))
+
+
+# Building the teacher
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("official", [False, True])
+def test_the_teacher_is_the_network_of_its_file_frozen(tmp_path: Path, suffix: str, official: bool) -> None:
+    network = SwinIR(**NET).eval()
+    state = network.official_state_dict() if official else dict(network.state_dict())
+    path = tmp_path / f"t{suffix}"
+    save_file({k: v.clone() for k, v in state.items()}, path) if suffix == ".safetensors" else torch.save(state, path)
+    opt = parse_options(
+        {
+            "gpu_ids": None,
+            "scale": 2,
+            "path": {"pretrained_netTeacher": path},
+            "netG": SMALL,
+            "train": {"distillation_type": "response"},
+        }
+    )
+    built = swinlet.define_Model(opt).netTeacher
+    assert built is not None
+    assert not built.training
+    assert not any(module.training for module in built.modules())
+    assert not any(parameter.requires_grad for parameter in built.parameters())
+    x = torch.rand(1, 3, 9, 7)
+    assert torch.equal(built(x), network(x))
+
+
+def test_half_precision_files_become_float32(tmp_path: Path) -> None:
+    built = teacher(tmp_path, {name: tensor.half() for name, tensor in SwinIR(**NET).state_dict().items()})
+    assert {parameter.dtype for parameter in built.parameters()} == {torch.float32}
+
+
+def test_a_section_that_agrees_adds_what_weights_do_not_tell(tmp_path: Path) -> None:
+    network = SwinIR(**NET, img_range=255.0).eval()
+    x = torch.rand(1, 3, 8, 8)
+    built = teacher(tmp_path, network, net_type="swinir", img_range=255.0, upscale=2, in_chans=3, **SMALL)
+    assert built.config["img_range"] == 255.0
+    assert torch.equal(built(x), network(x))
+    assert not torch.allclose(teacher(tmp_path, network)(x), network(x))  # 1.0 is assumed without a section
+
+
+def test_a_section_may_say_less_than_the_preset(tmp_path: Path) -> None:
+    """net_type alone does not bring the preset's width and depths into the comparison."""
+    assert teacher(tmp_path, SwinIR(**NET), net_type="swinir").config["embed_dim"] == 12
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"depths": [2, 2]}, "netTeacher.depths: (2, 2), but {source} has (1, 2)"),
+        ({"embed_dim": 60}, "netTeacher.embed_dim: 60, but {source} has 12"),
+        ({"num_heads": [2, 2]}, "netTeacher.num_heads: (2, 2), but {source} has (2, 3)"),
+        ({"window_size": 8}, "netTeacher.window_size: 8, but {source} has 4"),
+        (
+            {"upsampler": "pixelshuffledirect"},
+            "netTeacher.upsampler: pixelshuffledirect, but {source} has pixelshuffle",
+        ),
+        ({"resi_connection": "3conv"}, "netTeacher.resi_connection: 3conv, but {source} has 1conv"),
+        ({"qkv_bias": False}, "netTeacher.qkv_bias: False, but {source} has True"),
+        ({"mlp_ratio": 4}, "netTeacher.mlp_ratio: 4.0, but {source} has 2.0"),
+        ({"ape": True}, "netTeacher.ape: True, but {source} has False"),
+    ],
+)
+def test_a_section_that_disagrees(tmp_path: Path, section: dict[str, Any], message: str) -> None:
+    source = f"path.pretrained_netTeacher: {tmp_path / 'teacher.pth'}"
+    with pytest.raises(OptionError) as caught:
+        teacher(tmp_path, SwinIR(**NET), **section)
+    assert str(caught.value) == message.format(source=source)
+
+
+def test_all_disagreements_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OptionError) as caught:
+        teacher(tmp_path, SwinIR(**NET), embed_dim=60, depths=[3])
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_ratio_that_rounds_to_the_same_width_agrees(tmp_path: Path) -> None:
+    """12 * 2.7 = 32.4 and 12 * 2.75 = 33: the file shows 32."""
+    network = SwinIR(**NET, mlp_ratio=2.7)
+    teacher(tmp_path, network, mlp_ratio=2.7)
+    teacher(tmp_path, network, mlp_ratio=2.67)
+    with pytest.raises(OptionError, match=r"netTeacher\.mlp_ratio: 2\.75"):
+        teacher(tmp_path, network, mlp_ratio=2.75)
+
+
+@pytest.mark.parametrize(
+    ("trained", "official", "given", "agrees"),
+    [
+        (16, True, 16, True),
+        (16, True, 32, True),  # another mask size changes nothing
+        (16, True, 4, False),  # but its masks show that it shifts
+        (4, True, 4, True),
+        (4, True, 16, False),  # and their absence that it does not
+        (16, False, 4, True),  # without buffers only the section can tell
+        (4, False, 4, True),
+        (4, False, 16, True),
+    ],
+)
+def test_image_size_decides_shifting_only(
+    tmp_path: Path, trained: int, official: bool, given: int, agrees: bool
+) -> None:
+    network = SwinIR(**(NET | {"img_size": trained})).eval()
+    state = network.official_state_dict() if official else dict(network.state_dict())
+    if not agrees:
+        with pytest.raises(OptionError, match=rf"netTeacher\.img_size: {given}, but .* has {trained}"):
+            teacher(tmp_path, state, img_size=given)
+        return
+    built = teacher(tmp_path, state, img_size=given)
+    assert bool(built.shift_size) == (given > 4)
+    x = torch.rand(1, 3, 8, 8)
+    if (given > 4) == (trained > 4):
+        assert torch.equal(built(x), network(x))
+
+
+def test_a_position_table_decides_its_size(tmp_path: Path) -> None:
+    network = SwinIR(**(NET | {"ape": True, "img_size": 8}))
+    assert teacher(tmp_path, network).config["img_size"] == 8
+    with pytest.raises(OptionError, match=r"netTeacher\.img_size: 16, but .* has 8"):
+        teacher(tmp_path, network, img_size=16)
+
+
+def test_x3_by_nearest_neighbours_looks_like_x2(tmp_path: Path) -> None:
+    network = SwinIR(**(SMALL | {"upscale": 3, "upsampler": "nearest+conv"})).eval()
+    built = teacher(tmp_path, network, scale=3, upscale=3)
+    x = torch.rand(1, 3, 5, 5)
+    assert built(x).shape == (1, 3, 15, 15)
+    assert torch.equal(built(x), network(x))
+    with pytest.raises(OptionError, match=r"its weights serve x2 and x3: if it is x3, say so in netTeacher\.upscale"):
+        teacher(tmp_path, network, scale=3)
+    with pytest.raises(OptionError, match=r"netTeacher\.upscale: 4, but .* has 2"):
+        teacher(tmp_path, network, scale=4, upscale=4)
+
+
+def test_a_v2_student_as_teacher(tmp_path: Path) -> None:
+    network = SwinIRStudentV2(**NET).eval()
+    x = torch.rand(1, 3, 8, 8)
+    built = teacher(tmp_path, network, net_type="swinir_student_v2")
+    assert isinstance(built, SwinIRStudentV2)
+    assert torch.equal(built(x), network(x))
+
+
+def test_scale_and_channels_must_be_the_students(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"teacher\.pth: the teacher's upscale is 2, the student's 4: choose another"):
+        teacher(tmp_path, SwinIR(**NET), scale=4)
+    gray = SwinIR(**NET, in_chans=1)
+    with pytest.raises(OptionError, match=r"the teacher's in_chans is 1, the student's 3: .*n_channels"):
+        teacher(tmp_path, gray)
+
+
+def test_without_a_file_the_section_is_built() -> None:
+    opt = parse_options(
+        {
+            "scale": 2,
+            "netG": SMALL,
+            "netTeacher": {**SMALL, "embed_dim": 24},
+            "train": {"distillation_type": "response"},
+        }
+    )
+    built = define_teacher(opt, swinlet.define_G(opt))
+    assert (built.config["embed_dim"], built.config["upscale"]) == (24, 2)
+    assert not any(parameter.requires_grad for parameter in built.parameters())
