@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -194,10 +195,14 @@ def test_logging_twice_shows_lines_once(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_no_text_breaks_the_log_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    handler = console.log_to_file(tmp_path / "train.log")
-    console.LOGGER.warning("half a pair: \ud800, café")
-    handler.close()
-    assert (tmp_path / "train.log").read_text(encoding="utf-8").endswith(" WARNING: half a pair: \\ud800, café\n")
+    early = MemoryHandler(9)
+    console.LOGGER.addHandler(early)
+    console.LOGGER.warning("half a pair: \ud800")
+    with console.log_to_file(tmp_path / "train.log", early):
+        console.LOGGER.warning("café")
+    first, second = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
+    assert first.endswith(" WARNING: half a pair: \\ud800")
+    assert second.endswith(" WARNING: café")
     assert capsys.readouterr().err == ""
 
 
