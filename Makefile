@@ -25,6 +25,7 @@ format: $(STAMP)
 
 schema: $(STAMP)
 	$(BIN)/swinlet schema > options/schema.json
+	$(BIN)/swinlet schema --markdown > docs/options.md
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "swinlet needs Python 3.10 or newer; try make PYTHON=python3.12")'

@@ -191,6 +191,12 @@ class SealedSet:
     files: dict[str, Path]
     extra: dict[str, Any]
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the run that wrote the set; empty where they were not recorded."""
+        options = self.extra.get("options")
+        return cast("dict[str, Any]", options) if isinstance(options, dict) else {}
+
 
 def write_set(folder: Path, step: int, states: Mapping[str, Any], extra: Mapping[str, Any]) -> SealedSet:
     """Write ``{step}_{label}.pth`` for each state, then seal them with ``{step}.json``.

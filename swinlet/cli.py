@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from swinlet.errors import SwinletError
-from swinlet.options import json_schema, load_options
+from swinlet.options import json_schema, load_options, markdown_reference
 from swinlet.utils.console import LOGGER, log_to_console
 
 FAILURE, USAGE_ERROR = 1, 2
@@ -45,9 +45,9 @@ def train_command(opt: OptFile, overrides: Overrides = None, dist: Dist = None) 
 
 
 @app.command("schema")
-def schema_command() -> None:
+def schema_command(markdown: Annotated[bool, typer.Option(help="Write a page for people instead.")] = False) -> None:
     """Write the JSON Schema of option files to standard output."""
-    typer.echo(json.dumps(json_schema(), indent=2))
+    typer.echo(markdown_reference().rstrip() if markdown else json.dumps(json_schema(), indent=2))
 
 
 @contextmanager

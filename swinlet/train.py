@@ -39,7 +39,7 @@ def train(opt: Options) -> bool:
         start = resume(model, opt)
 
         log.open(start)
-        describe(model, opt, len(train_set), start)
+        describe(model, opt, start)
         with stop_signals() as stop, TrainingBar(total, start) as bar:
             batches = training_batches(train_set, opt, range(start + 1, total + 1))
             for step, batch in enumerate(batches, start=start + 1):
@@ -94,18 +94,16 @@ def resume(model: ModelPlain, opt: Options) -> int:
         return 0
     model.load_checkpoint(sealed)
     LOGGER.info("resuming %s after iteration %d", opt.run_dir, sealed.step)
-    changes = list(changed_keys(sealed.extra.get("options", {}), opt.model_dump(mode="json")))
+    changes = list(changed_keys(sealed.options, opt.model_dump(mode="json")))
     if changes:
         LOGGER.warning("options that differ from those of the checkpoint: %s", "; ".join(changes))
     return sealed.step
 
 
-def describe(model: ModelPlain, opt: Options, images: int, start: int) -> None:
+def describe(model: ModelPlain, opt: Options, start: int) -> None:
     """Log what is about to happen."""
     LOGGER.info("run %s: iterations %d to %d on %s", opt.run_dir, start + 1, opt.train.total_iter, model.device)
-    LOGGER.info(
-        "student %s (%s parameters); %d training images", opt.netG.net_type, f"{parameter_count(model.netG):,}", images
-    )
+    LOGGER.info("student %s (%s parameters)", opt.netG.net_type, f"{parameter_count(model.netG):,}")
     if model.netTeacher is not None:
         source = opt.path.pretrained_netTeacher
         size = f"{parameter_count(model.netTeacher):,}"

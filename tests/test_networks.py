@@ -186,9 +186,7 @@ class TestInitialisation:
     @pytest.mark.parametrize("upscale", [2, 3, 4, 8])
     @pytest.mark.parametrize("in_chans", [1, 3])
     @pytest.mark.parametrize("resi_connection", ["1conv", "3conv"])
-    def test_interpolation_is_bilinear(
-        self, upsampler: str, upscale: int, in_chans: int, resi_connection: str
-    ) -> None:
+    def test_interpolation_is_bilinear(self, upsampler: str, upscale: int, in_chans: int, resi_connection: str) -> None:
         options = {"upsampler": upsampler, "upscale": upscale, "in_chans": in_chans}
         net = swinlet.define_G(
             SMALL | options | {"resi_connection": resi_connection, "init_type": "interpolation"}

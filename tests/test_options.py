@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 
 from swinlet.errors import OptionError
 from swinlet.options import (
+    DatasetOptions,
     NetworkOptions,
     Options,
+    PathOptions,
+    TrainOptions,
     changed_keys,
     json_schema,
     keys_without_effect,
     load_options,
+    markdown_reference,
     parse_options,
     parse_section,
 )
@@ -250,7 +254,6 @@ def test_all_faults_of_all_sections_at_once(tmp_path: Path) -> None:
         "train.E_decay: input should be less than 1 (got 2)",
         "train.G_scheduler_milestones: must rise",
         "train.G_scheduler_periods: CosineAnnealingWarmRestarts needs it",
-        "netG.upscale: 3, but scale is 4",
         "netG.in_chans: 3, but n_channels is 1",
     }
 
@@ -760,3 +763,24 @@ def test_any_override_is_options_or_an_error(tmp_path_factory: pytest.TempPathFa
     if message is not None:
         assert message.startswith(str(path))
         message.encode()
+
+
+def test_scale_and_channels_given_for_the_network_alone() -> None:
+    opt = parse_options({"netG": {"upscale": 2, "in_chans": 1}})
+    assert (opt.scale, opt.n_channels) == (2, 1)
+    assert parse_options({"scale": 3}).completed(NetworkOptions()).upscale == 3
+
+
+def test_milestones_that_are_never_reached() -> None:
+    opt = parse_options({"train": {"total_iter": 100, "G_scheduler_milestones": [50, 200]}})
+    assert any("G_scheduler_milestones [200] (never reached" in text for text in keys_without_effect(opt))
+    assert not any("milestones" in text for text in keys_without_effect(parse_options({"train": {"total_iter": 9}})))
+
+
+def test_the_page_of_keys_is_fresh_and_complete() -> None:
+    page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    assert page.rstrip() == markdown_reference().rstrip(), "docs/options.md is stale: make schema"
+    sections = {"path", "datasets", "netG", "netTeacher", "train"}
+    for section in (Options, PathOptions, DatasetOptions, NetworkOptions, TrainOptions):
+        for name, field in section.model_fields.items():
+            assert name in sections or f"| `{field.alias or name}` |" in page

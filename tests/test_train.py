@@ -187,9 +187,7 @@ class TestResume:
         log = (tmp_path / "run" / "train.log").read_text()
         assert "train.total_iter: 3 -> 6" in log
 
-    def test_with_other_workers(
-        self, photos: Path, teacher_file: Path, reference_run: Path, tmp_path: Path
-    ) -> None:
+    def test_with_other_workers(self, photos: Path, teacher_file: Path, reference_run: Path, tmp_path: Path) -> None:
         for total, workers in ((3, 2), (6, 1)):
             data = tree(photos, tmp_path, teacher_file, total_iter=total)
             data["datasets"]["train"]["dataloader_num_workers"] = workers
@@ -229,9 +227,7 @@ class TestResume:
             train(parse_options(data))
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_after_a_signal(
-        self, photos: Path, teacher_file: Path, tmp_path: Path, number: signal.Signals
-    ) -> None:
+    def test_after_a_signal(self, photos: Path, teacher_file: Path, tmp_path: Path, number: signal.Signals) -> None:
         long = {"total_iter": 60, "checkpoint_print": 1, "checkpoint_test": 100, "checkpoint_save": 100}
         whole, parts = tmp_path / "whole", tmp_path / "parts"
         train(options(photos, whole, teacher_file, **long))

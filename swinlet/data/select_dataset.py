@@ -30,7 +30,7 @@ def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
         DataError: images are missing, unreadable, unpaired or too small; all are named.
     """
     section = _section(opt, phase)
-    return DATASETS[section.dataset_type](
+    dataset = DATASETS[section.dataset_type](
         section.dataroot_H,
         section.dataroot_L,
         scale=opt.scale,
@@ -42,6 +42,8 @@ def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
         on_bad_image=section.on_bad_image,
         name=f"datasets.{phase}",
     )
+    LOGGER.info("datasets.%s (%s): %d images of %s", phase, section.name, len(dataset), section.dataroot_H)
+    return dataset
 
 
 def _section(opt: Options, phase: Literal["train", "test"]) -> DatasetOptions:

@@ -1,7 +1,8 @@
 """Option files: JSON with comments into typed, frozen objects. Imports no torch."""
 
 from swinlet.options.effects import keys_without_effect
-from swinlet.options.load import changed_keys, json_schema, load_options, parse_options, parse_section
+from swinlet.options.load import changed_keys, load_options, parse_options, parse_section
+from swinlet.options.reference import json_schema, markdown_reference
 from swinlet.options.schema import (
     DatasetOptions,
     DatasetsOptions,
@@ -22,6 +23,7 @@ __all__ = [
     "json_schema",
     "keys_without_effect",
     "load_options",
+    "markdown_reference",
     "parse_options",
     "parse_section",
 ]

@@ -90,6 +90,9 @@ def _training(opt: Options) -> Iterator[str]:
             "G_scheduler_restart_weights",
         ),
     }
+    late = [milestone for milestone in train.G_scheduler_milestones if milestone > train.total_iter]
+    if late and train.G_scheduler_type == "MultiStepLR" and "G_scheduler_milestones" in train.model_fields_set:
+        yield f"train.G_scheduler_milestones {late} (never reached: total_iter is {train.total_iter})"
     for name in _given(train, unused[train.G_scheduler_type]):
         yield f"train.{name} (G_scheduler_type is {train.G_scheduler_type!r})"
     if opt.datasets.test is None:

@@ -98,11 +98,6 @@ def parse_section(kind: type[SectionT], data: Mapping[str, Any], source: str) ->
     return section
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of option files, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Options.model_json_schema()}
-
-
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Paths of the keys in which two option trees (``Options.model_dump(mode="json")``) differ."""
     for key in sorted({*old, *new}):

@@ -150,7 +150,7 @@ class Section(BaseModel):
 class PathOptions(Section):
     """Where results go and where weights come from."""
 
-    root: FilePath = Field(default=Path("superresolution"), description="Results go to <root>/<task>.")
+    root: FilePath = Field(default=Path("superresolution"), description="Results go to the folder root/task.")
     pretrained_netG: OptionalPath = Field(default=None, description="Weights the student starts from.")
     pretrained_netE: OptionalPath = Field(default=None, description="Weights its moving average starts from.")
     pretrained_netP: OptionalPath = Field(default=None, description="Weights the translator starts from.")
@@ -165,7 +165,7 @@ class PathOptions(Section):
 class DatasetOptions(Section):
     """One folder of high-resolution images, with an optional folder of low-resolution partners."""
 
-    name: str = Field(default="dataset", description="Name used in messages.")
+    name: str = Field(default="dataset", description="Name shown in the log.")
     dataset_type: Literal["sr"] = Field(default="sr", description="Kind of dataset.")
     dataroot_H: FilePath = Field(description="Folder with high-resolution images, searched recursively.")
     dataroot_L: OptionalPath = Field(
@@ -373,8 +373,8 @@ class Options(Section):
         default="auto", description="null or []: the CPU. Otherwise CUDA (the first id), else MPS, else the CPU."
     )
     dist: Bool = Field(default=False, description="Several processes; no effect yet.")
-    scale: Scale = Field(default=4, description="HR size over LR size.")
-    n_channels: Channels = Field(default=3, description="1 for gray, 3 for RGB images.")
+    scale: Scale = Field(default=4, description="HR size over LR size; default: netG.upscale, or 4.")
+    n_channels: Channels = Field(default=3, description="1 for gray, 3 for RGB images; default: netG.in_chans, or 3.")
     merge_bn: Bool = Field(default=False, description="No effect: SwinIR has no batch normalisation.")
     merge_bn_startpoint: Int | None = Field(default=None, description="No effect: see merge_bn.")
     find_unused_parameters: Bool | None = Field(default=None, description="Of data-parallel training; no effect yet.")
@@ -386,6 +386,21 @@ class Options(Section):
         default=None, description="The teacher's architecture, where the checkpoint alone should not decide."
     )
     train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scale_of_the_network(cls, data: object) -> object:
+        """A file that gives scale or channels for the network alone means them for the images, too."""
+        if not isinstance(data, dict):
+            return data
+        tree = cast("dict[str, Any]", data)
+        network = tree.get("netG")
+        if not isinstance(network, dict):
+            return tree
+        known = cast("dict[str, Any]", network)
+        pairs = (("scale", "upscale"), ("n_channels", "in_chans"))
+        found = {top: known[key] for top, key in pairs if tree.get(top) is None and known.get(key) is not None}
+        return tree | found
 
     def conflicts(self) -> Iterator[Conflict]:
         """Networks and patches that do not fit ``scale`` and ``n_channels``."""
