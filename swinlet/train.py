@@ -6,7 +6,7 @@ import torch
 
 from swinlet.checkpoint import newest_sealed, unsealed_steps
 from swinlet.data.select_dataset import define_Dataset, training_batches
-from swinlet.distillation import DISTILLATIONS
+from swinlet.distillation import select_distillation
 from swinlet.errors import OptionError
 from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
@@ -71,7 +71,7 @@ def train(opt: Options) -> bool:
 def check_teacher(opt: Options) -> None:
     """A run never learns from random weights, though a model may be built with them."""
     kind = opt.train.distillation_type
-    if DISTILLATIONS[kind].needs_teacher and opt.path.pretrained_netTeacher is None:
+    if select_distillation(kind).needs_teacher and opt.path.pretrained_netTeacher is None:
         raise OptionError(f"path.pretrained_netTeacher: missing; distillation_type {kind!r} needs a teacher")
 
 

@@ -14,8 +14,6 @@ from torch import nn
 import swinlet
 from swinlet.errors import OptionError
 from swinlet.models.network_swinir import SwinIR, reflect_to_multiple
-from swinlet.models.select_network import NETWORKS
-from swinlet.options import NetworkOptions
 from tests.golden import NETWORKS as GOLDEN_NETWORKS
 from tests.golden import read_golden
 
@@ -46,11 +44,6 @@ def test_presets() -> None:
 
     assert size("swinir_student") == size("swinir_student_v2") == 988_959
     assert size("swinir") == 11_900_199
-
-
-def test_the_option_schema_knows_exactly_the_networks_of_the_table() -> None:
-    schema = NetworkOptions.model_json_schema()
-    assert set(schema["properties"]["net_type"]["enum"]) == set(NETWORKS)
 
 
 @pytest.mark.parametrize("upsampler", ["pixelshuffle", "pixelshuffledirect", "nearest+conv"])

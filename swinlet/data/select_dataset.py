@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.errors import OptionError
 from swinlet.options import DatasetOptions, Options
+from swinlet.options.names import DATASETS, named_class
 
 LOGGER = logging.getLogger("swinlet")
-
-DATASETS = {"sr": DatasetSR}
 
 
 def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
@@ -30,7 +29,7 @@ def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
         DataError: images are missing, unreadable, unpaired or too small; all are named.
     """
     section = _section(opt, phase)
-    dataset = DATASETS[section.dataset_type](
+    dataset: DatasetSR = named_class(DATASETS, section.dataset_type)(
         section.dataroot_H,
         section.dataroot_L,
         scale=opt.scale,

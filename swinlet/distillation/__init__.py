@@ -1,14 +1,12 @@
-"""What the student learns from the teacher: one module per distillation type, chosen from this table."""
+"""What the student learns from the teacher: one module per distillation type."""
 
 from swinlet.distillation.base import Distillation, Lesson
-from swinlet.distillation.feature import FeatureDistillation
-from swinlet.distillation.response import ResponseDistillation
 from swinlet.distillation.task import TrainingTask
+from swinlet.options.names import DISTILLATIONS, named_class
 
-DISTILLATIONS: dict[str, type[Distillation]] = {
-    "none": Distillation,
-    "response": ResponseDistillation,
-    "feature": FeatureDistillation,
-}
+__all__ = ["Distillation", "Lesson", "TrainingTask", "select_distillation"]
 
-__all__ = ["DISTILLATIONS", "Distillation", "Lesson", "TrainingTask"]
+
+def select_distillation(name: str) -> type[Distillation]:
+    """The class of a ``train.distillation_type``."""
+    return named_class(DISTILLATIONS, name)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from swinlet.checkpoint import SealedSet, load_into, read_pth, read_weights, write_set
-from swinlet.distillation import DISTILLATIONS, TrainingTask
+from swinlet.distillation import TrainingTask, select_distillation
 from swinlet.errors import CheckpointError
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
@@ -47,7 +47,7 @@ class ModelPlain:
         self.opt = opt
         self._accelerator = make_accelerator(opt.gpu_ids, opt.train.precision)
         self.device = self._accelerator.device
-        kind = DISTILLATIONS[opt.train.distillation_type]
+        kind = select_distillation(opt.train.distillation_type)
         with torch.random.fork_rng(devices=[]):  # same seed, same first weights, whatever was drawn before
             torch.manual_seed(opt.train.manual_seed)
             self.netG = define_G(opt)

@@ -5,8 +5,7 @@ from typing import Any
 
 from swinlet.models.model_plain import ModelPlain
 from swinlet.options import Options, parse_options
-
-MODELS: dict[str, type[ModelPlain]] = {"plain": ModelPlain}
+from swinlet.options.names import MODELS, named_class
 
 
 def define_Model(opt: Options | Mapping[str, Any]) -> ModelPlain:
@@ -19,4 +18,4 @@ def define_Model(opt: Options | Mapping[str, Any]) -> ModelPlain:
         OptionError, CheckpointError: the options are wrong, or the teacher does not fit.
     """
     opt = parse_options(opt)
-    return MODELS[opt.model](opt)
+    return named_class(MODELS, opt.model)(opt)

@@ -6,15 +6,8 @@ from typing import Any
 from swinlet.errors import OptionError
 from swinlet.models.init import init_weights
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.network_swinir_student import SwinIRStudent
-from swinlet.models.network_swinir_student_v2 import SwinIRStudentV2
 from swinlet.options import NetworkOptions, Options, parse_section
-
-NETWORKS: dict[str, type[SwinIR]] = {
-    "swinir": SwinIR,
-    "swinir_student": SwinIRStudent,
-    "swinir_student_v2": SwinIRStudentV2,
-}
+from swinlet.options.names import NETWORKS, named_class
 
 # Keys of a network section that say how the network starts rather than what it is.
 _START_KEYS = {"net_type", "init_type", "init_bn_type", "init_gain"}
@@ -35,12 +28,17 @@ def define_G(opt: NetworkOptions | Options | Mapping[str, Any], section: str = "
     elif not isinstance(opt, NetworkOptions):
         opt = parse_section(NetworkOptions, opt, section)
     try:
-        network = NETWORKS[opt.net_type](**given_config(opt))
+        network = select_network(opt.net_type)(**given_config(opt))
     except ValueError as error:
         lines = [f"{section}.{fault}" for fault in str(error).split("; ")]
         raise OptionError("\n".join(lines)) from error
     init_weights(network, opt.init_type, opt.init_gain)
     return network
+
+
+def select_network(net_type: str) -> type[SwinIR]:
+    """The class of a ``net_type``."""
+    return named_class(NETWORKS, net_type)
 
 
 def given_config(opt: NetworkOptions) -> dict[str, Any]:

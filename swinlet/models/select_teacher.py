@@ -10,7 +10,7 @@ from swinlet.checkpoint import load_into, read_weights
 from swinlet.errors import CheckpointError, OptionError
 from swinlet.models.architecture import disagreements, read_architecture
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.select_network import NETWORKS, define_G, given_config
+from swinlet.models.select_network import define_G, given_config, select_network
 from swinlet.options import NetworkOptions, Options
 
 LOGGER = logging.getLogger("swinlet")
@@ -40,7 +40,7 @@ def define_teacher(opt: Options, student: SwinIR) -> SwinIR:
             net_type = opt.netTeacher.net_type
             config = _agreed(state, config, opt.netTeacher, source)
         try:
-            teacher = NETWORKS[net_type](**config)
+            teacher = select_network(net_type)(**config)
         except ValueError as error:
             raise CheckpointError(f"{source}: these are not the weights of a SwinIR: {error}") from error
         load_into(teacher, state, strict=True, source=source)

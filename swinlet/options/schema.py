@@ -27,6 +27,8 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from swinlet.options.names import DatasetName, DistillationName, ModelName, NetworkName
+
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Bool = Annotated[bool, Strict()]
@@ -166,7 +168,7 @@ class DatasetOptions(Section):
     """One folder of high-resolution images, with an optional folder of low-resolution partners."""
 
     name: str = Field(default="dataset", description="Name shown in the log.")
-    dataset_type: Literal["sr"] = Field(default="sr", description="Kind of dataset.")
+    dataset_type: DatasetName = Field(default="sr", description="Kind of dataset.")
     dataroot_H: FilePath = Field(description="Folder with high-resolution images, searched recursively.")
     dataroot_L: OptionalPath = Field(
         default=None, description="Folder with low-resolution images of the same names; without it, MATLAB bicubic."
@@ -190,7 +192,7 @@ class DatasetsOptions(Section):
 class NetworkOptions(Section):
     """One SwinIR. Keys left out take the preset of ``net_type``."""
 
-    net_type: Literal["swinir", "swinir_student", "swinir_student_v2"] = Field(
+    net_type: NetworkName = Field(
         default="swinir_student", description="Preset: swinir 180 wide 6x6, swinir_student(_v2) 60 wide 4x4."
     )
     upscale: Scale | None = Field(default=None, description="Scale; default: the top-level scale.")
@@ -255,9 +257,7 @@ class TrainOptions(Section):
     G_lossfn_weight: NaturalFloat = Field(default=1.0, description="Its weight.")
     G_charbonnier_eps: PositiveFloat = Field(default=1e-9, description="Added under the root of charbonnier.")
 
-    distillation_type: Literal["none", "response", "feature"] = Field(
-        default="none", description="What the student learns from the teacher."
-    )
+    distillation_type: DistillationName = Field(default="none", description="What the student learns from the teacher.")
     distill_lossfn_type: Literal["l1", "l2"] = Field(default="l1", description="Loss against the teacher's image.")
     distill_lossfn_weight: NaturalFloat = Field(default=1.0, description="Its weight.")
     feature_lossfn_type: Literal["l1", "l2"] = Field(default="l1", description="Loss against translated features.")
@@ -368,7 +368,7 @@ class Options(Section):
 
     schema_url: str | None = Field(default=None, alias="$schema", description="For editors: where the schema is.")
     task: Annotated[str, AfterValidator(_folder_name)] = Field(default="swinir_student", description="Name of the run.")
-    model: Literal["plain"] = Field(default="plain", description="How the networks are trained.")
+    model: ModelName = Field(default="plain", description="How the networks are trained.")
     gpu_ids: GpuIds | None = Field(
         default="auto", description="null or []: the CPU. Otherwise CUDA (the first id), else MPS, else the CPU."
     )
