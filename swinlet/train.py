@@ -46,7 +46,7 @@ def train(opt: Options) -> bool:
                 seed_step(opt.train.manual_seed, step)
                 model.feed_data(batch)
                 model.optimize_parameters(step)
-                bar.advance()
+                bar.advance(lambda: status(model))
 
                 stopping = stop.requested  # read once: a signal during the test below waits for the next iteration
                 last = step == total or stopping != ""
@@ -118,6 +118,12 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)
 
 
+def status(model: ModelPlain) -> str:
+    """Losses and learning rate for the progress bar."""
+    losses = " ".join(f"{name.removeprefix('l_g_')} {value:.1e}" for name, value in model.current_log().items())
+    return f"{losses} lr {model.current_learning_rate():.1e}"
+
+
 def report_losses(model: ModelPlain, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
     """One line of losses, in the reference's form."""
     losses, rate = model.current_log(), model.current_learning_rate()
@@ -126,7 +132,6 @@ def report_losses(model: ModelPlain, log: RunLog, bar: TrainingBar, step: int, e
     LOGGER.info("<epoch:%3d, iter:%8s, lr:%.3e> %s (%.2f it/s)", epoch, f"{step:,}", rate, text, speed)
     log.record("train", step, lr=rate, losses=losses, it_per_s=round(speed, 3))
     log.scalars(step, {f"loss/{name}": value for name, value in losses.items()} | {"lr": rate})
-    bar.show(losses=f"G_loss {losses['G_loss']:.2e}, lr {rate:.1e}")
 
 
 def report_test(model: ModelPlain, tests: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
@@ -144,7 +149,7 @@ def report_test(model: ModelPlain, tests: TestPhase, log: RunLog, bar: TrainingB
         parts = [f"{name} {value['psnr_rgb']:.2f}dB (RGB), {value['psnr_y']:.2f}dB (Y)" for name, value in values]
         LOGGER.info("    %s: %s", image, "; ".join(parts))
         log.picture(step, image, picture)
-    bar.show(score=f"PSNR {table[0].mean('psnr_rgb'):.2f} dB")
+    bar.show_score(f"PSNR {table[0].mean('psnr_rgb'):.2f} dB")
 
 
 def report_comparison(model: ModelPlain, tests: TestPhase, log: RunLog, step: int) -> None:

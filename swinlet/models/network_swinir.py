@@ -15,8 +15,8 @@ Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, fixed by the official checkpoints
 UPSAMPLER_WIDTH = 64
-# Buffers of the official implementation that follow from the configuration. They are computed where they are used,
-# so they are dropped from what is loaded, and added only to what other programs are to read.
+# Buffers of the official implementation that follow from the configuration. Ours are computed, so these are dropped
+# from what is loaded, and added only to what other programs are to read.
 DERIVED_BUFFERS = ("attn_mask", "relative_position_index")
 
 
@@ -34,9 +34,9 @@ def window_reverse(windows: Tensor, window: int, h: int, w: int) -> Tensor:
     return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, h, w, c)
 
 
-def relative_position_index(window: int, device: torch.device | None = None) -> Tensor:
+def relative_position_index(window: int) -> Tensor:
     """Row of the bias table for each (query, key) pair of a window: (window**2, window**2), int64."""
-    axis = torch.arange(window, device=device)
+    axis = torch.arange(window)
     position = torch.stack(torch.meshgrid(axis, axis, indexing="ij")).flatten(1)
     offset = position[:, :, None] - position[:, None, :] + window - 1
     return offset[0] * (2 * window - 1) + offset[1]
@@ -107,6 +107,7 @@ class WindowAttention(nn.Module):
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
+        self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
@@ -115,8 +116,7 @@ class WindowAttention(nn.Module):
         """x: (N*windows, window**2, C); mask: (windows, window**2, window**2) or None."""
         b, tokens, c = x.shape
         q, k, v = self.qkv(x).view(b, tokens, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
-        index = relative_position_index(self.window_size, x.device).flatten()
-        bias = self.relative_position_bias_table[index].view(tokens, tokens, -1).permute(2, 0, 1)
+        bias = self.relative_position_bias_table[self.get_buffer("relative_position_index")].permute(2, 0, 1)
         scores = (q * self.scale) @ k.transpose(-2, -1) + bias
         if mask is not None:
             windows = mask.shape[0]

@@ -2,17 +2,21 @@
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 CONSOLE = Console(stderr=True)
 LOGGER = logging.getLogger("swinlet")
+
+REFRESH_SECONDS = 2.0
 
 
 def log_to_console() -> None:
@@ -75,18 +79,20 @@ class TrainingBar:
 
     def __init__(self, total: int, start: int) -> None:
         self._progress = Progress(
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[losses]} {task.fields[score]}"),
+            TextColumn("{task.fields[score]}"),
+            TextColumn("{task.fields[status]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             console=CONSOLE,
+            expand=True,
             disable=not CONSOLE.is_terminal,
             transient=True,
         )
-        self._task = self._progress.add_task("", total=total, completed=start, speed="", losses="", score="")
-        self._since = time.perf_counter()
+        self._task = self._progress.add_task("", total=total, completed=start, speed="", status="", score="")
         self._steps = 0
+        self._logged = self._shown = _Count()
 
     def __enter__(self) -> "TrainingBar":
         self._progress.start()
@@ -97,22 +103,36 @@ class TrainingBar:
     ) -> None:
         self._progress.stop()
 
-    def advance(self) -> None:
-        """One iteration is done."""
+    def advance(self, status: Callable[[], str]) -> None:
+        """One iteration is done.
+
+        Args:
+            status: asked for losses and learning rate every few seconds: reading them waits for the device.
+        """
         self._steps += 1
         self._progress.update(self._task, advance=1)
+        if CONSOLE.is_terminal and time.perf_counter() - self._shown.since > REFRESH_SECONDS:
+            rate, self._shown = self._shown.rate(self._steps)
+            self._progress.update(self._task, speed=f"{rate:.2f} it/s", status=status())
 
     def speed(self) -> float:
         """Iterations per second since the last call; tests and saving count as time."""
-        now = time.perf_counter()
-        rate = self._steps / (now - self._since)
-        self._since, self._steps = now, 0
-        self._progress.update(self._task, speed=f"{rate:.2f} it/s")
+        rate, self._logged = self._logged.rate(self._steps)
         return rate
 
-    def show(self, *, losses: str | None = None, score: str | None = None) -> None:
-        """Replace a text of the bar."""
-        if losses is not None:
-            self._progress.update(self._task, losses=losses)
-        if score is not None:
-            self._progress.update(self._task, score=score)
+    def show_score(self, score: str) -> None:
+        """Show the last PSNR."""
+        self._progress.update(self._task, score=score)
+
+
+@dataclass(frozen=True)
+class _Count:
+    """How many iterations were done by when."""
+
+    steps: int = 0
+    since: float = field(default_factory=time.perf_counter)
+
+    def rate(self, steps: int) -> tuple[float, "_Count"]:
+        """Iterations per second since this count, and the count now."""
+        now = _Count(steps)
+        return (steps - self.steps) / (now.since - self.since), now
