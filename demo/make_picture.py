@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from swinlet.checkpoint import read_weights
 from swinlet.metrics import psnr_y
 from swinlet.models.select_network import define_G
 from swinlet.models.select_teacher import define_teacher
 from swinlet.options import load_options
 from swinlet.utils.image_io import read_image, to_tensor, to_uint8
 from swinlet.utils.resize import bicubic_downscale, bicubic_upscale
+from swinlet.weights import read_weights
 
-DETAILS = {"astronaut": (188, 30), "chelsea": (90, 72)}  # left, top in pixels of the photograph
+DETAILS = {"astronaut": (113, 172), "chelsea": (131, 58)}  # left, top in pixels of the photograph
 SIDE, ZOOM, GAP, LINE = 88, 3, 10, 40
 
 opt = load_options("options/train_demo.json")

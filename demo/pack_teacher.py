@@ -6,9 +6,9 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from swinlet.checkpoint import read_weights
 from swinlet.models.architecture import read_architecture
 from swinlet.models.select_network import define_G
+from swinlet.weights import read_weights
 
 source, target = map(Path, sys.argv[1:])
 weights = read_weights(source, "source")

@@ -1,6 +1,7 @@
 """The command line: ``swinlet train``, ``swinlet schema``, and the seed's ``main_train_student.py``."""
 
 import json
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from swinlet.errors import SwinletError
+from swinlet.errors import CheckpointError, SwinletError, TrainingError
 from swinlet.options import json_schema, load_options, markdown_reference
 from swinlet.utils.console import LOGGER, log_to_console
 
@@ -39,6 +40,9 @@ def train_command(opt: OptFile, overrides: Overrides = None, dist: Dist = None) 
     changes = [*(overrides or []), *([f"dist={dist.lower()}"] if dist is not None else [])]
     with user_errors():
         options = load_options(opt, changes)
+        # Threads that wait for work sleep rather than spin: where the machine has other work, spinning costs many
+        # times the work itself. Read by OpenMP when torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from swinlet.train import train  # torch takes seconds to import: not for --help and wrong options
 
         train(options)
@@ -54,13 +58,15 @@ def schema_command(markdown: Annotated[bool, typer.Option(help="Write a page for
 def user_errors() -> Generator[None, None, None]:
     """Show what a user can mend as a message alone; anything else is a fault of this program and keeps its traceback.
 
-    Exit codes: 2 for options, images and weights; 1 for what the machine refuses (disk, rights, memory).
+    Exit codes: 2 for options, images and weights; 1 for what the machine refuses (disk, rights, memory) and for a run
+    that went astray.
     """
     try:
         yield
     except SwinletError as error:
         LOGGER.error("%s", error)
-        raise typer.Exit(USAGE_ERROR) from error
+        unwritten = isinstance(error, CheckpointError) and isinstance(error.__cause__, OSError)
+        raise typer.Exit(FAILURE if unwritten or isinstance(error, TrainingError) else USAGE_ERROR) from error
     except OSError as error:
         LOGGER.error("%s", f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
         raise typer.Exit(FAILURE) from error

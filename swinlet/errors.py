@@ -3,7 +3,8 @@
 SwinletError
 ├── OptionError       an option file, an override, or options that contradict each other
 ├── DataError         images and folders
-└── CheckpointError   weight files and saved runs
+├── CheckpointError   weight files and saved runs
+└── TrainingError     a run that cannot go on
 """
 
 
@@ -21,3 +22,7 @@ class DataError(SwinletError):
 
 class CheckpointError(SwinletError):
     """Raised for weight files that are missing, unreadable, or belong to another network."""
+
+
+class TrainingError(SwinletError):
+    """Raised when a run cannot go on, e.g. because its loss is not a number any more."""

@@ -1,4 +1,4 @@
-"""PSNR in the conventions of the field (docs/conventions: estimate rounded to 8 bits, ``scale`` pixels shaved)."""
+"""PSNR in the conventions of the field: the estimate rounded to 8 bits, ``scale`` pixels of border left out."""
 
 import math
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 
-_LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
+_LUMA = (65.481, 128.553, 24.966)  # of R, G, B in [0, 1]
 
 
 def luma(image: Image) -> NDArray[np.float64]:
@@ -18,7 +18,8 @@ def luma(image: Image) -> NDArray[np.float64]:
     """
     if image.shape[2] == 1:
         return image[..., 0].astype(np.float64)
-    return image.astype(np.float64) @ _LUMA + 16.0
+    red, green, blue = (image[..., c] * (_LUMA[c] / 255.0) for c in range(3))
+    return red + green + blue + 16.0
 
 
 def psnr(estimate: Image, truth: Image, shave: int) -> float:

@@ -1,22 +1,26 @@
 """The training loop: from options to a trained student. Read it top to bottom."""
 
 import logging
+import math
 
 import torch
 
 from swinlet.checkpoint import newest_sealed, unsealed_steps
 from swinlet.data.select_dataset import define_Dataset, training_batches
 from swinlet.distillation import select_distillation
-from swinlet.errors import OptionError
+from swinlet.errors import CheckpointError, OptionError, TrainingError
 from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
 from swinlet.options import Options, changed_keys, keys_without_effect
 from swinlet.utils.console import TrainingBar
-from swinlet.utils.run_log import RunLog
+from swinlet.utils.run_log import METRICS_FILE, RunLog
 from swinlet.utils.signals import stop_signals
 from swinlet.validation import NAMES, TestPhase
 
 LOGGER = logging.getLogger("swinlet")
+
+# Options without which a run is another run.
+IDENTITY = ("scale:", "n_channels:", "train.distillation_type:", "train.feature_pairs:")
 
 
 def train(opt: Options) -> bool:
@@ -35,8 +39,7 @@ def train(opt: Options) -> bool:
         train_set = define_Dataset(opt, "train")
         tests = TestPhase(define_Dataset(opt, "test"), opt) if opt.datasets.test else None
         model = define_Model(opt)
-        model.init_train()
-        start = resume(model, opt)
+        start = start_or_resume(model, opt)
 
         log.open(start)
         describe(model, opt, start)
@@ -48,15 +51,15 @@ def train(opt: Options) -> bool:
                 model.optimize_parameters(step)
                 bar.advance(lambda: status(model))
 
-                stopping = stop.requested  # read once: a signal during the test below waits for the next iteration
+                stopping = stop.requested  # read once: a signal during what follows waits for the next iteration
                 last = step == total or stopping != ""
                 epoch = step * len(batch["L"]) // len(train_set)  # for the log alone
                 if step % opt.train.checkpoint_print == 0 or last:
                     report_losses(model, log, bar, step, epoch)
+                if step % opt.train.checkpoint_save == 0 or last:
+                    save(model, bar, step)
                 if tests and (step % opt.train.checkpoint_test == 0 or step == total):
                     report_test(model, tests, log, bar, step, epoch)
-                if step % opt.train.checkpoint_save == 0 or last:
-                    model.save(step)
                 if stopping and step < total:
                     LOGGER.info("stopped by %s after iteration %d of %d; saved", stopping, step, total)
                     LOGGER.info("start the same command again to go on")
@@ -64,7 +67,7 @@ def train(opt: Options) -> bool:
         LOGGER.info("complete: weights in %s", model.models_dir)
         if tests:
             LOGGER.info("pictures in %s", tests.images_dir)
-            report_comparison(model, tests, log, total)
+            report_comparison(model, tests, log, max(start, total))
     return True
 
 
@@ -75,34 +78,56 @@ def check_teacher(opt: Options) -> None:
         raise OptionError(f"path.pretrained_netTeacher: missing; distillation_type {kind!r} needs a teacher")
 
 
-def resume(model: ModelPlain, opt: Options) -> int:
-    """Load the newest complete checkpoint of the run's folder.
+def start_or_resume(model: ModelPlain, opt: Options) -> int:
+    """Ready the model for its first iteration, or for the one after the run's newest complete checkpoint.
 
     Returns:
         The last iteration already done, 0 for a fresh start.
+
+    Raises:
+        CheckpointError: the run's folder belongs to something else.
     """
     sealed = newest_sealed(model.models_dir)
-    unsealed = unsealed_steps(model.models_dir)
-    if unsealed:
-        LOGGER.warning(
-            "%s: weights of iterations %s are not a complete checkpoint and are not resumed; "
-            "to start from them name them in path.pretrained_netG",
-            model.models_dir,
-            ", ".join(map(str, unsealed)),
-        )
     if sealed is None:
+        refuse_foreign_weights(model, opt)
+        model.init_train()
         return 0
-    model.load_checkpoint(sealed)
+    advice = f"{opt.run_dir} belongs to a run with other options: choose another task, or move the folder away"
+    changes = list(changed_keys(sealed.options, opt.model_dump(mode="json"))) if sealed.options else []
+    refused = [change for change in changes if change.startswith(IDENTITY)]
+    if refused:
+        raise CheckpointError(f"{advice} ({'; '.join(refused)})")
+    model.init_train(pretrained=False)
+    try:
+        model.load_checkpoint(sealed)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}\n{advice}") from error
     LOGGER.info("resuming %s after iteration %d", opt.run_dir, sealed.step)
-    changes = list(changed_keys(sealed.options, opt.model_dump(mode="json")))
     if changes:
         LOGGER.warning("options that differ from those of the checkpoint: %s", "; ".join(changes))
     return sealed.step
 
 
+def refuse_foreign_weights(model: ModelPlain, opt: Options) -> None:
+    """Nothing is written over that another program left there; an own first checkpoint cut short is."""
+    foreign = unsealed_steps(model.models_dir)
+    if foreign and not (opt.run_dir / METRICS_FILE).exists():
+        raise CheckpointError(
+            f"{model.models_dir} holds weights that this program did not write (iterations "
+            f"{', '.join(map(str, foreign))}): choose another task, and name them in path.pretrained_netG, "
+            "pretrained_netE and pretrained_optimizerG to start from them"
+        )
+
+
 def describe(model: ModelPlain, opt: Options, start: int) -> None:
     """Log what is about to happen."""
-    LOGGER.info("run %s: iterations %d to %d on %s", opt.run_dir, start + 1, opt.train.total_iter, model.device)
+    total = opt.train.total_iter
+    if start < total:
+        LOGGER.info("run %s: iterations %d to %d on %s", opt.run_dir, start + 1, total, model.device)
+    else:
+        LOGGER.info(
+            "run %s: nothing left to train, %d iterations are done, total_iter is %d", opt.run_dir, start, total
+        )
     LOGGER.info("student %s (%s parameters)", opt.netG.net_type, f"{parameter_count(model.netG):,}")
     if model.netTeacher is not None:
         source = opt.path.pretrained_netTeacher
@@ -126,6 +151,7 @@ def status(model: ModelPlain) -> str:
 
 def report_losses(model: ModelPlain, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
     """One line of losses, in the reference's form."""
+    refuse_divergence(model, step)
     losses, rate = model.current_log(), model.current_learning_rate()
     speed = bar.speed()
     text = " ".join(f"{name}: {value:.3e}" for name, value in losses.items())
@@ -134,9 +160,32 @@ def report_losses(model: ModelPlain, log: RunLog, bar: TrainingBar, step: int, e
     log.scalars(step, {f"loss/{name}": value for name, value in losses.items()} | {"lr": rate})
 
 
+def save(model: ModelPlain, bar: TrainingBar, step: int) -> None:
+    """Save a checkpoint, but never one of a run that has gone astray over a good one."""
+    refuse_divergence(model, step)
+    with bar.pause():
+        model.save(step)
+
+
+def refuse_divergence(model: ModelPlain, step: int) -> None:
+    """End a run whose loss is no number any more.
+
+    Raises:
+        TrainingError: naming the losses.
+    """
+    losses = model.current_log()
+    if not math.isfinite(losses["G_loss"]):
+        shown = ", ".join(f"{name} {value}" for name, value in losses.items())
+        raise TrainingError(
+            f"iteration {step}: the loss is not a number any more ({shown}). The last checkpoint in "
+            f"{model.models_dir} is kept. Lower train.G_optimizer_lr or set train.G_optimizer_clipgrad, and start again"
+        )
+
+
 def report_test(model: ModelPlain, tests: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
     """Scores and pictures of the test images."""
-    table, pictures = tests.run(model, step)
+    with bar.pause():
+        table, pictures = tests.run(model, step)
     for scores in table:
         name, rgb, y = NAMES[scores.weights], scores.mean("psnr_rgb"), scores.mean("psnr_y")
         LOGGER.info(

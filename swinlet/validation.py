@@ -31,11 +31,11 @@ class Scores:
         """Mean over the images of "psnr_rgb" or "psnr_y"."""
         return fmean(scores[metric] for scores in self.images.values())
 
-    def add(self, name: str, estimate: NDArray[np.uint8], truth: NDArray[np.uint8], scale: int) -> None:
+    def add(self, name: str, estimate: NDArray[np.uint8], truth: NDArray[np.uint8], shave: int) -> None:
         """Score one picture."""
         self.images[name] = {
-            "psnr_rgb": psnr(estimate, truth, scale),
-            "psnr_y": psnr_y(estimate, truth, scale),
+            "psnr_rgb": psnr(estimate, truth, shave),
+            "psnr_y": psnr_y(estimate, truth, shave),
         }
 
     def as_record(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class TestPhase:
 
     Args:
         dataset: the test set, whole images.
-        opt: options of the run; ``scale`` is also the border that scores leave out.
+        opt: options of the run; ``scale`` is also the border that scores leave out (none at scale 1).
     """
 
     __test__ = False  # not for pytest
@@ -57,6 +57,7 @@ class TestPhase:
     def __init__(self, dataset: DatasetSR, opt: Options) -> None:
         self._dataset = dataset
         self._scale = opt.scale
+        self._shave = opt.scale if opt.scale > 1 else 0  # denoising is scored on the whole image
         self.images_dir = opt.run_dir / "images"
 
     def run(self, model: ModelPlain, step: int) -> tuple[list[Scores], dict[str, NDArray[np.uint8]]]:
@@ -73,7 +74,7 @@ class TestPhase:
         for name, item, truth in self._items():
             for scores in table:
                 estimate = _restore(model, item, scores.weights)
-                scores.add(name, estimate, truth, self._scale)
+                scores.add(name, estimate, truth, self._shave)
                 if scores.weights == model.tested_weights:
                     pictures[name] = estimate
                     save_image(self.images_dir / name / f"{Path(name).name}_{step}.png", estimate)
@@ -90,7 +91,7 @@ class TestPhase:
                     estimate = bicubic_upscale(_to_array(item["L"]), self._scale)
                 else:
                     estimate = _restore(model, item, scores.weights)
-                scores.add(name, estimate, truth, self._scale)
+                scores.add(name, estimate, truth, self._shave)
         return table
 
     def _items(self) -> Iterator[tuple[str, Mapping[str, Any], NDArray[np.uint8]]]:

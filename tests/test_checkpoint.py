@@ -15,16 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from swinlet.checkpoint import (
-    load_into,
-    newest_sealed,
-    read_pth,
-    read_weights,
-    unsealed_steps,
-    write_atomic,
-    write_set,
-)
+from swinlet.checkpoint import newest_sealed, unsealed_steps, write_atomic, write_set
 from swinlet.errors import CheckpointError
+from swinlet.weights import load_into, read_pth, read_weights
 
 A = {"a.weight": torch.tensor([1.0, 2.0]), "b": torch.tensor(3.0)}
 OTHER = {"a.weight": torch.tensor([9.0, 9.0]), "b": torch.tensor(9.0)}
@@ -396,16 +389,17 @@ def test_a_set_without_manifest_is_known_by_its_step(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_half_way_seals_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1)
-    real = torch.save
+    calls: list[int] = []
 
-    def save_the_first(state: Any, file: Any) -> None:
-        if "state" in state:
+    def full_at_the_second_file(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 3:  # after the first file and its folder
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(state, file)
 
-    monkeypatch.setattr(torch, "save", save_the_first)
-    with pytest.raises(CheckpointError, match=r"2_optimizerG\.pth: cannot be written"):
-        save(tmp_path, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_at_the_second_file)
+        with pytest.raises(CheckpointError, match=r"2_optimizerG\.pth: cannot be written: No space left on device"):
+            save(tmp_path, 2)
     sealed = newest_sealed(tmp_path)
     assert sealed is not None
     assert sealed.step == 1

@@ -71,6 +71,17 @@ def test_pairing_by_name_with_both_rules_in_subfolders(tmp_path: Path) -> None:
     ]
 
 
+def test_twins_are_told_apart_where_nothing_is_paired(tmp_path: Path) -> None:
+    names = ("dup.png", "dup.bmp", "dup.png.png", "sub/dup.png", "other.png")
+    for number, name in enumerate(names):
+        write(tmp_path / name, noise(12, 12, seed=number))
+    dataset = DatasetSR(tmp_path, scale=2, phase="test")
+    assert sorted(dataset.names) == ["dup.bmp", "dup.png", "dup.png.png", "other", "sub/dup"]
+    for index, name in enumerate(dataset.names):
+        assert dataset[index]["H_path"].startswith(str(tmp_path / name))
+        assert dataset[index]["name"] == name
+
+
 def make_bad_folders(root: Path) -> tuple[Path, Path]:
     """One good pair and one of each problem, at scale 2 and H_size 12."""
     high, low = root / "H", root / "L"
@@ -113,7 +124,7 @@ PROBLEMS = [
     "L/lonely.png: no high-resolution image for it",
     "cannot read *H/cut.png: *",
     "cannot read *L/cut.png: not an image*",
-    "H/small.png: too small: 10x40 in multiples of 2, but each side needs 12",
+    "H/small.png: too small: 11x40 pixels, but each side needs 12",
     "L/wrongx2.png: 11x12 pixels, but scale 2 needs 10x12, as *H/wrong.png has 20x24",
 ]
 
@@ -159,12 +170,36 @@ def test_nothing_left(tmp_path: Path) -> None:
         DatasetSR(tmp_path, scale=2, phase="train", H_size=8, on_bad_image="skip")
 
 
-def test_test_images_only_have_to_be_larger_than_the_scale(tmp_path: Path) -> None:
-    write(tmp_path / "a.png", noise(4, 9))
-    assert DatasetSR(tmp_path, scale=4, phase="test", H_size=1)[0]["L"].shape == (3, 1, 2)
-    write(tmp_path / "b.png", noise(3, 9))
-    with pytest.raises(DataError, match=r"b\.png: too small: 8x0 in multiples of 4, but each side needs 4"):
-        DatasetSR(tmp_path, scale=4, phase="test")
+@pytest.mark.parametrize(("scale", "needed"), [(1, 1), (2, 6), (3, 9), (4, 12)])
+def test_test_images_keep_a_pixel_for_the_scores(tmp_path: Path, scale: int, needed: int) -> None:
+    write(tmp_path / "a.png", noise(needed, needed + 1))
+    L = DatasetSR(tmp_path, scale=scale, phase="test", H_size=1)[0]["L"]
+    assert L.shape == (3, needed // scale, (needed + 1) // scale)
+    if scale == 1:
+        return
+    write(tmp_path / "b.png", noise(needed - 1, 20))
+    problem = rf"b\.png: too small: 20x{needed - 1} pixels, but each side needs {needed}$"
+    with pytest.raises(DataError, match=f"(?m){problem}"):
+        DatasetSR(tmp_path, scale=scale, phase="test")
+    skipping = DatasetSR(tmp_path, scale=scale, phase="test", on_bad_image="skip")
+    assert skipping.names == ["a"]
+    assert len(skipping.skipped) == 1
+    write(tmp_path / "L/b.png", noise((needed - 1) // scale, 20 // scale))
+    write(tmp_path / "H/b.png", noise(needed - 1, 20))
+    with pytest.raises(DataError, match=f"(?m){problem}"):
+        DatasetSR(tmp_path / "H", tmp_path / "L", scale=scale, phase="test")
+
+
+def test_large_folders_are_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert module._CHECKED_SILENTLY == 100
+    monkeypatch.setattr(module, "_CHECKED_SILENTLY", 2)
+    with caplog.at_level(logging.INFO, logger="swinlet"):
+        DatasetSR(make_folder(tmp_path, 2), scale=2, phase="train", H_size=8)
+        assert caplog.messages == []
+        DatasetSR(make_folder(tmp_path, 3), scale=2, phase="train", H_size=8)
+    assert caplog.messages == ["datasets.train: reading 3 images to check them"]
 
 
 def test_wrong_options_are_named(tmp_path: Path) -> None:

@@ -42,6 +42,14 @@ def test_ssim_loss_falls_towards_the_target() -> None:
     assert losses == sorted(losses, reverse=True)
 
 
+def test_ssim_loss_is_exact_under_bf16() -> None:
+    target = torch.linspace(0.4, 0.6, 3 * 24 * 24).view(1, 3, 24, 24)
+    estimate = target + 0.01 * torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = ssim_loss(estimate, target).item()
+    assert inside == pytest.approx(ssim_loss(estimate, target).item(), rel=1e-6)
+
+
 def test_translator_maps_stage_by_stage() -> None:
     translator = Translator(2, teacher_dim=5, student_dim=3)
     assert set(translator.state_dict()) == {"0.weight", "0.bias", "1.weight", "1.bias"}

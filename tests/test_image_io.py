@@ -14,7 +14,6 @@ from PIL import Image
 from swinlet.errors import DataError
 from swinlet.utils.image_io import (
     IMAGE_SUFFIXES,
-    image_size,
     list_images,
     read_image,
     save_image,
@@ -59,9 +58,14 @@ def test_list_images_is_recursive_sorted_and_leaves_out_hidden_files(tmp_path: P
     assert {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"} == IMAGE_SUFFIXES
 
 
-def test_list_images_says_what_is_wrong_with_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere does not exist"):
+def test_list_images_says_what_is_wrong_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="nowhere does not exist: check the path"):
         list_images(tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        list_images("sub/nowhere")
+    place = f"{Path.cwd()}, the current working directory"
+    assert str(caught.value) == f"folder {Path('sub/nowhere')} does not exist in {place}: check the path"
     (tmp_path / "file.png").touch()
     with pytest.raises(DataError, match=r"file\.png is not a folder"):
         list_images(tmp_path / "file.png")
@@ -83,7 +87,6 @@ def test_rgb_files(tmp_path: Path, suffix: str) -> None:
     assert image.flags.c_contiguous
     assert image.flags.writeable
     np.testing.assert_array_equal(read_image(path, 1)[:, :, 0], luma(RGB))
-    assert image_size(path) == (5, 7)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "pgm"])
@@ -193,7 +196,6 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
     image = read_image(path, 3)
     assert image.shape == upright.shape
     assert np.abs(image.astype(int) - upright).max() < 30
-    assert image_size(path) == (16, 32)
 
 
 def test_exif_orientation_of_16_bit_gray(tmp_path: Path) -> None:
@@ -201,7 +203,6 @@ def test_exif_orientation_of_16_bit_gray(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.fromarray(np.rot90(WORDS).copy()).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", 1)[:, :, 0], BYTES)
-    assert image_size(tmp_path / "a.png") == (2, 5)
 
 
 def test_the_content_decides_about_the_format(tmp_path: Path) -> None:
@@ -245,13 +246,11 @@ def test_other_bad_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad\.png: there is no such file"):
         read_image(path, 3)
     path.touch()
-    for function in (lambda p: read_image(p, 3), image_size):
-        with pytest.raises(DataError, match=r"bad\.png: the file is empty"):
-            function(path)
+    with pytest.raises(DataError, match=r"bad\.png: the file is empty"):
+        read_image(path, 3)
     path.write_text("<html>404</html>")
-    for function in (lambda p: read_image(p, 3), image_size):
-        with pytest.raises(DataError, match=r"bad\.png: not an image of a known format"):
-            function(path)
+    with pytest.raises(DataError, match=r"bad\.png: not an image of a known format"):
+        read_image(path, 3)
     # EPS files would start Ghostscript.
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     with pytest.raises(DataError, match="not an image of a known format"):

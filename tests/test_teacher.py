@@ -1,8 +1,9 @@
 """The teacher: its architecture read off its file, compared with the options, and frozen."""
 
+import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_swinir_student_v2 import SwinIRStudentV2
 from swinlet.models.select_teacher import define_teacher
 from swinlet.options import parse_options
+from swinlet.weights import Recorded, recorded_network
 from tests.golden import NETWORKS, read_golden
 
 SMALL: dict[str, Any] = {"embed_dim": 12, "depths": (1, 2), "num_heads": (2, 3), "window_size": 4, "img_size": 16}
@@ -306,3 +308,56 @@ def test_without_a_file_the_section_is_built() -> None:
     built = define_teacher(opt, swinlet.define_G(opt))
     assert (built.config["embed_dim"], built.config["upscale"]) == (24, 2)
     assert not any(parameter.requires_grad for parameter in built.parameters())
+
+
+class TestRecorded:
+    """What tensors do not tell is taken from the metadata or the manifest beside them."""
+
+    NET: ClassVar[dict[str, Any]] = {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 4}
+
+    def file(self, tmp_path: Path, **record: Any) -> Path:
+        path = tmp_path / "2_G.pth"
+        net = swinlet.define_G(self.NET | record)
+        torch.save(net.state_dict(), path)
+        record = {"net_type": "swinir"} | record
+        (tmp_path / "2.json").write_text(json.dumps({"network": record}))
+        return path
+
+    def options(self, path: Path, **section: Any) -> Any:
+        tree: dict[str, Any] = {"path": {"pretrained_netTeacher": str(path)}, "netG": self.NET}
+        return parse_options(tree | ({"netTeacher": section} if section else {}))
+
+    def test_a_v2_teacher_is_built_as_v2(self, tmp_path: Path) -> None:
+        opt = self.options(self.file(tmp_path, net_type="swinir_student_v2"))
+        assert isinstance(define_teacher(opt, swinlet.define_G(opt)), SwinIRStudentV2)
+
+    def test_a_section_that_says_v1_of_a_v2_is_refused(self, tmp_path: Path) -> None:
+        opt = self.options(self.file(tmp_path, net_type="swinir_student_v2"), net_type="swinir_student")
+        with pytest.raises(CheckpointError, match="was saved by a swinir_student_v2"):
+            define_teacher(opt, swinlet.define_G(opt))
+
+    def test_img_range(self, tmp_path: Path) -> None:
+        path = self.file(tmp_path, img_range=255.0)
+        opt = self.options(path)
+        assert define_teacher(opt, swinlet.define_G(opt)).img_range == 255.0
+        with pytest.raises(CheckpointError, match=r"img_range 255\.0, not 1\.0"):
+            define_teacher(self.options(path, img_range=1.0), swinlet.define_G(opt))
+
+    def test_metadata_of_safetensors(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.safetensors"
+        save_file({"a": torch.zeros(1)}, path, metadata={"net_type": "swinir", "config": '{"img_range": 255}'})
+        assert recorded_network(path) == Recorded("swinir", 255.0)
+
+    @pytest.mark.parametrize(
+        "manifest", ["", "[]", '{"network": 3}', '{"network": {"net_type": [1], "img_range": "x"}}']
+    )
+    def test_odd_records_say_nothing(self, tmp_path: Path, manifest: str) -> None:
+        path = self.file(tmp_path)
+        (tmp_path / "2.json").write_text(manifest)
+        assert recorded_network(path) == Recorded()
+
+    def test_v2_weights_are_refused_by_a_v1_student(self, tmp_path: Path) -> None:
+        path = self.file(tmp_path, net_type="swinir_student_v2")
+        model = swinlet.define_Model({"gpu_ids": None, "netG": self.NET, "path": {"pretrained_netG": str(path)}})
+        with pytest.raises(CheckpointError, match=r"path\.pretrained_netG: .* was saved by a swinir_student_v2"):
+            model.init_train()

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from swinlet.data.select_dataset import define_Dataset
-from swinlet.errors import CheckpointError, DataError, OptionError
+from swinlet.errors import CheckpointError, DataError, OptionError, TrainingError
 from swinlet.models.select_model import define_Model
 from swinlet.models.select_network import define_G
 from swinlet.options import Options, load_options, parse_options
@@ -235,8 +235,60 @@ class TestResume:
         train(options(photos, tmp_path, total_iter=2))
         data = tree(photos, tmp_path)
         data["netG"] = NET | {"embed_dim": 16}
-        with pytest.raises(CheckpointError, match=r"2_.*does not fit"):
+        with pytest.raises(CheckpointError, match=r"(?s)2_.*does not fit.*choose another task"):
             train(parse_options(data))
+
+    def test_refuses_another_function_of_the_same_tensors(self, photos: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path, total_iter=2))
+        for change in ({"net_type": "swinir_student_v2"}, {"img_range": 255.0}):
+            data = tree(photos, tmp_path)
+            data["netG"] = NET | change
+            with pytest.raises(CheckpointError, match=r"2_.*was saved.*"):
+                train(parse_options(data))
+
+    def test_refuses_another_kind_of_teaching(self, photos: Path, teacher_file: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path, teacher_file, total_iter=2))
+        with pytest.raises(CheckpointError, match=r'distillation_type: "feature" -> "none"'):
+            train(options(photos, tmp_path))
+
+    def test_optimiser_options_take_effect(self, photos: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path, total_iter=2))
+        changed = options(photos, tmp_path, G_optimizer_wd=0.5, G_optimizer_betas=[0.8, 0.99])
+        train(changed)
+        saved = torch.load(tmp_path / "run" / "models" / "6_optimizerG.pth", weights_only=True)
+        group = saved["param_groups"][0]
+        assert (group["weight_decay"], tuple(group["betas"])) == (0.5, (0.8, 0.99))
+        assert saved["state"][0]["step"] == 6  # and the moments were taken over
+
+    def test_weights_of_another_program_are_not_written_over(self, photos: Path, tmp_path: Path) -> None:
+        models = tmp_path / "run" / "models"
+        models.mkdir(parents=True)
+        (models / "2_G.pth").write_bytes(b"precious")
+        with pytest.raises(CheckpointError, match=r"did not write \(iterations 2\): choose another task"):
+            train(options(photos, tmp_path))
+        assert (models / "2_G.pth").read_bytes() == b"precious"
+
+    def test_a_first_checkpoint_cut_short_starts_again(self, photos: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path, total_iter=2))
+        (tmp_path / "run" / "models" / "2.json").unlink()
+        assert train(options(photos, tmp_path, total_iter=2))
+        assert [record["step"] for record in records(tmp_path / "run", "start")] == [0, 0]
+
+    def test_needs_no_pretrained_file_any_more(self, photos: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path / "first", total_iter=2))
+        weights = (tmp_path / "first" / "run" / "models" / "2_G.pth").rename(tmp_path / "start.pth")
+        data = tree(photos, tmp_path, total_iter=2)
+        data["path"]["pretrained_netG"] = str(weights)
+        assert train(parse_options(data))
+        weights.unlink()
+        data["train"]["total_iter"] = 4
+        assert train(parse_options(data))
+
+    def test_past_the_end(self, photos: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path, total_iter=4))
+        assert train(options(photos, tmp_path, total_iter=2))
+        assert records(tmp_path / "run", "comparison")[-1]["step"] == 4
+        assert "nothing left to train, 4 iterations are done" in (tmp_path / "run" / "train.log").read_text()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_after_a_signal(self, photos: Path, teacher_file: Path, tmp_path: Path, number: signal.Signals) -> None:
@@ -250,8 +302,7 @@ class TestResume:
         command = [sys.executable, str(ROOT / "main_train_student.py"), "--opt", str(file)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         wait_for(parts / "run" / "train.log", "iter:       2")
-        # As a terminal does for Ctrl-C: to the loader's processes, too.
-        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        os.killpg(process.pid, number)  # as terminals, `timeout` and Slurm do: to the loader's processes, too
         message = process.communicate(timeout=60)[1]
         assert process.returncode == 0, message
         assert f"stopped by {number.name}" in message
@@ -273,6 +324,24 @@ def wait_for(path: Path, text: str) -> None:
 
 
 class TestBadInput:
+    def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_good_checkpoint(
+        self, photos: Path, tmp_path: Path
+    ) -> None:
+        train(options(photos, tmp_path, total_iter=2))
+        with pytest.raises(TrainingError, match=r"iteration \d: the loss is not a number.*G_optimizer_lr"):
+            train(options(photos, tmp_path, total_iter=20, G_optimizer_lr=1e30))
+        assert sorted(path.name for path in (tmp_path / "run" / "models").glob("*.json"))[0] == "2.json"
+        state = final_state(tmp_path / "run", max(int(p.stem) for p in (tmp_path / "run" / "models").glob("*.json")))
+        assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+    def test_a_failing_test_phase_loses_no_checkpoint(self, photos: Path, tmp_path: Path) -> None:
+        blocked = tmp_path / "run" / "images"
+        blocked.parent.mkdir()
+        blocked.write_text("a file where the folder should be")
+        with pytest.raises((OSError, DataError)):
+            train(options(photos, tmp_path, checkpoint_test=2))
+        assert (tmp_path / "run" / "models" / "2.json").exists()
+
     def test_teacher_missing(self, photos: Path, tmp_path: Path) -> None:
         data = tree(photos, tmp_path, distillation_type="response")
         with pytest.raises(OptionError, match=r"path\.pretrained_netTeacher: missing"):

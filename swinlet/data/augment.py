@@ -28,28 +28,7 @@ def augment(image: Array, mode: int) -> Array:
     Raises:
         ValueError: there is no such mode.
     """
-    turned = np.rot90(image, _checked(mode) % 4)
-    return np.fliplr(turned) if mode >= 4 else turned
-
-
-def inverse_augment(image: Array, mode: int) -> Array:
-    """Undo :func:`augment` with the same mode: ``inverse_augment(augment(image, mode), mode)`` is the image.
-
-    Args:
-        image: any dtype, (H, W, ...).
-        mode: 0 to 7.
-
-    Returns:
-        A view, shaped as the image was before :func:`augment`.
-
-    Raises:
-        ValueError: there is no such mode.
-    """
-    mirrored = np.fliplr(image) if _checked(mode) >= 4 else image
-    return np.rot90(mirrored, -(mode % 4))
-
-
-def _checked(mode: int) -> int:
     if not 0 <= mode < MODES:
         raise ValueError(f"augmentation mode has to be 0 to {MODES - 1}, not {mode}")
-    return mode
+    turned = np.rot90(image, mode % 4)
+    return np.fliplr(turned) if mode >= 4 else turned

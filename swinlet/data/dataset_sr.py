@@ -27,6 +27,7 @@ CACHE_BYTES = 512 * 2**20
 """How many bytes of decoded images one process keeps at most; every loader worker is a process of its own."""
 
 _LISTED_IN_ERROR, _LISTED_IN_WARNING = 20, 5  # problems
+_CHECKED_SILENTLY = 100  # pairs; reading more takes long enough to make people wonder
 _ORDER, _PATCH = 0, 1  # independent streams of random numbers
 LOGGER = logging.getLogger("swinlet")
 
@@ -45,7 +46,8 @@ class DatasetSR(Dataset[dict[str, Any]]):
 
     Attributes:
         names: one per pair: the path of the L file (of the H file where there is no L folder) relative to its
-            folder, with forward slashes and without suffix: ``babyx4``, ``animals/dogx4``.
+            folder, with forward slashes and without suffix: ``babyx4``, ``animals/dogx4``. All differ: without
+            an L folder ``dog.png`` and ``dog.jpg`` may be side by side, and keep their suffixes.
         skipped: with ``on_bad_image="skip"``, the reasons for leaving images out, one per problem.
     """
 
@@ -70,7 +72,8 @@ class DatasetSR(Dataset[dict[str, Any]]):
             dataroot_L: folder of their low-resolution images; None: made by :func:`bicubic_downscale`.
             scale: H has this many times the pixels of L on each side; L has floor(H / scale).
             n_channels: 3 for RGB, 1 for gray.
-            phase: "train" for random patches, "test" for whole images.
+            phase: "train" for random patches, "test" for whole images, which have to be large enough for scores
+                that leave out ``scale`` pixels at each side (none at scale 1).
             H_size: side of the H patches in training, a multiple of ``scale``; no image may be smaller.
             seed: decides about order, crops and augmentation.
             shuffle: visit the images of each epoch in random order, else in the order of their paths.
@@ -91,10 +94,10 @@ class DatasetSR(Dataset[dict[str, Any]]):
         self._H_size = H_size
         self._seed = seed
         self._shuffle = shuffle
-        high = _list_by_name(dataroot_H, f"{name}.dataroot_H")
-        low = None if dataroot_L is None else _list_by_name(dataroot_L, f"{name}.dataroot_L")
-        pairs, problems = _pair_by_name(high, low, scale)
-        self._pairs, bad = _check(pairs, scale, n_channels, H_size if phase == "train" else scale)
+        pairs, problems = _find_pairs(dataroot_H, dataroot_L, scale, name)
+        if len(pairs) > _CHECKED_SILENTLY:
+            LOGGER.info("%s: reading %d images to check them", name, len(pairs))
+        self._pairs, bad = _check(pairs, scale, n_channels, H_size if phase == "train" else _smallest_test(scale))
         self.names = [pair.name for pair in self._pairs]
         self.skipped = _report(problems + bad, len(self._pairs), on_bad_image, name)
         self._images = _ImageCache(n_channels, CACHE_BYTES)
@@ -196,6 +199,18 @@ def _random_bits(seed: int, stream: int, position: int, count: int) -> npt.NDArr
     return generator.random_raw(count)
 
 
+def _smallest_test(scale: int) -> int:
+    """The smallest side of a test image. Scores leave out ``scale`` pixels at each side, none at scale 1."""
+    return 3 * scale if scale > 1 else 1  # one pixel more than 2 * scale, as a multiple of the scale
+
+
+def _find_pairs(dataroot_H: Path, dataroot_L: Path | None, scale: int, option: str) -> tuple[list[_Pair], list[str]]:
+    high = _list_by_name(dataroot_H, f"{option}.dataroot_H")
+    if dataroot_L is None:
+        return _alone(high), []
+    return _pair_by_name(high, _list_by_name(dataroot_L, f"{option}.dataroot_L"), scale)
+
+
 def _list_by_name(root: Path, option: str) -> dict[str, list[Path]]:
     """All images below ``root``, by their relative path without suffix and with forward slashes."""
     files: defaultdict[str, list[Path]] = defaultdict(list)
@@ -207,9 +222,16 @@ def _list_by_name(root: Path, option: str) -> dict[str, list[Path]]:
     return dict(files)
 
 
-def _pair_by_name(
-    high: dict[str, list[Path]], low: dict[str, list[Path]] | None, scale: int
-) -> tuple[list[_Pair], list[str]]:
+def _alone(high: dict[str, list[Path]]) -> list[_Pair]:
+    """Every H file without a partner, under its name; with suffix where the name without it would not be unique."""
+    files = [(name, name + path.suffix, path) for name, paths in high.items() for path in paths]
+    with_suffix = {full for _, full, _ in files}
+    return [
+        _Pair(full if len(high[name]) > 1 or name in with_suffix else name, path, None) for name, full, path in files
+    ]
+
+
+def _pair_by_name(high: dict[str, list[Path]], low: dict[str, list[Path]], scale: int) -> tuple[list[_Pair], list[str]]:
     """Pair what has exactly one partner; the problems say what has none or several."""
     pairs: list[_Pair] = []
     problems: list[str] = []
@@ -218,18 +240,18 @@ def _pair_by_name(
         for wanted in (name, f"{name}x{scale}"):
             claims[wanted] += H_paths
     for name, H_paths in high.items():
-        found = [wanted for wanted in (name, f"{name}x{scale}") if wanted in (low or {})]
-        L_paths = [path for wanted in found for path in (low or {})[wanted]]
+        found = [wanted for wanted in (name, f"{name}x{scale}") if wanted in low]
+        L_paths = [path for wanted in found for path in low[wanted]]
         rivals = {path for wanted in found for path in claims[wanted]}.union(H_paths)
-        if low is not None and not found:
+        if not found:
             reason = f"no low-resolution image named {name}.* or {name}x{scale}.*"
             problems += [f"{path}: {reason}" for path in H_paths]
         elif len(rivals) > 1 or len(L_paths) > 1:
             others = ", ".join(str(path) for path in [*sorted(rivals - {H_paths[0]}), *L_paths])
             problems.append(f"{H_paths[0]}: ambiguous, by its name it goes with {others}")
         else:
-            pairs.append(_Pair(found[0] if found else name, H_paths[0], L_paths[0] if found else None))
-    for name, L_paths in (low or {}).items():
+            pairs.append(_Pair(found[0], H_paths[0], L_paths[0]))
+    for name, L_paths in low.items():
         if name not in claims:
             problems += [f"{path}: no high-resolution image for it" for path in L_paths]
     return pairs, problems
@@ -248,6 +270,7 @@ def _check(pairs: list[_Pair], scale: int, n_channels: Literal[1, 3], smallest: 
 
 
 def _inspect(pair: _Pair, scale: int, n_channels: Literal[1, 3], smallest: int) -> tuple[_Pair, list[str]]:
+    """The pair with its sizes, and what is wrong with it; ``smallest``, a multiple of the scale, is for H's sides."""
     sizes: list[tuple[int, int]] = []
     problems: list[str] = []
     for path in (pair.H_path, pair.L_path):
@@ -264,9 +287,8 @@ def _inspect(pair: _Pair, scale: int, n_channels: Literal[1, 3], smallest: int) 
     if sizes[-1] != L_size and pair.L_path is not None:
         needed = f"{_show(L_size)}, as {pair.H_path} has {_show(sizes[0])}"
         problems.append(f"{pair.L_path}: {_show(sizes[1])} pixels, but scale {scale} needs {needed}")
-    elif min(L_size) * scale < smallest:
-        cropped = f"{_show((L_size[0] * scale, L_size[1] * scale))} in multiples of {scale}"
-        problems.append(f"{pair.H_path}: too small: {cropped}, but each side needs {smallest}")
+    elif min(height, width) < smallest:
+        problems.append(f"{pair.H_path}: too small: {_show(sizes[0])} pixels, but each side needs {smallest}")
     return pair._replace(L_size=L_size), problems
 
 

@@ -1,16 +1,20 @@
 """From a dataset's type in the option file to the dataset and its loader."""
 
+import atexit
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing import active_children, parent_process
+from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from swinlet.data.dataset_sr import DatasetSR
-from swinlet.errors import OptionError
+from swinlet.errors import DataError, OptionError
 from swinlet.options import DatasetOptions, Options
 from swinlet.options.names import DATASETS, named_class
 
@@ -60,6 +64,9 @@ def training_batches(dataset: DatasetSR, opt: Options, steps: range) -> Iterator
 
     Yields:
         L uint8 (N, C, h, w), H uint8 (N, C, H_size, H_size), and lists of paths.
+
+    Raises:
+        DataError: on reaching an image that was changed or removed since the dataset was made.
     """
     section = _section(opt, "train")
     batch = section.dataloader_batch_size
@@ -68,18 +75,74 @@ def training_batches(dataset: DatasetSR, opt: Options, steps: range) -> Iterator
         LOGGER.info("dataloader_num_workers: %d, as this machine has no more processors", workers)
     positions: Sequence[int] = range((steps.start - 1) * batch, (steps.stop - 1) * batch)
     loader = DataLoader(
-        dataset,
+        _ErrorsAsData(dataset),
         batch_size=batch,
         sampler=positions,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
+        collate_fn=_collate,
     )
-    return iter(loader)
+    others = set(active_children())
+    batches = iter(loader)
+    atexit.register(_kill, set(active_children()) - others)
+    return _raise_errors(batches)
+
+
+class _ErrorsAsData(Dataset[Any]):
+    """Hands a DataError over as a sample: torch would re-raise it with the worker's traceback for its message."""
+
+    def __init__(self, dataset: DatasetSR) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> dict[str, Any] | DataError:
+        try:
+            return self._dataset[index]
+        except DataError as error:
+            return error
+
+
+def _collate(samples: list[dict[str, Any] | DataError]) -> dict[str, Any] | DataError:
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+    return torch.utils.data.default_collate(samples)
+
+
+def _raise_errors(batches: Iterable[dict[str, Any] | DataError]) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        if isinstance(batch, DataError):
+            # Not the object itself: this frame would keep it, its traceback the frame, and both the loader's processes.
+            raise DataError(str(batch))
+        yield batch
 
 
 def _start_worker(_: int) -> None:
-    """Ctrl-C reaches every process of the terminal: the main process decides, and then ends its workers."""
+    """Leave it to the main process to stop, and to end its workers then.
+
+    Ctrl-C reaches every process of the terminal; timeout, systemd and Slurm send SIGTERM to every process of a run.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _follow_parent() -> None:
+    """End this worker when the main process was killed. Torch's own watch misses that while a worker is starting."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _kill(workers: Iterable[BaseProcess]) -> None:
+    """At exit multiprocessing sends SIGTERM to workers that are left, and waits for them: forever, as they ignore it.
+
+    Workers are left where the traceback of an error keeps the loader alive.
+    """
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises for a worker that was killed
+    for worker in workers:
+        worker.kill()

@@ -19,7 +19,15 @@ def charbonnier(eps: float) -> Loss:
 
 def ssim_loss(a: Tensor, b: Tensor) -> Tensor:
     """1 - SSIM (Wang et al. 2004) of images (N, C, H, W) in [0, 1]; 11x11 Gaussian window inside the image,
-    smaller in images that it does not fit in."""
+    smaller in images that it does not fit in.
+
+    Always in float32: variances are small differences of large numbers, lost in bf16.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        return 1 - _mean_ssim(a.float(), b.float())
+
+
+def _mean_ssim(a: Tensor, b: Tensor) -> Tensor:
     channels = a.shape[1]
     window = min(_SSIM_WINDOW, *a.shape[2:])
     offset = torch.arange(window, device=a.device, dtype=a.dtype) - (window - 1) / 2
@@ -35,7 +43,7 @@ def ssim_loss(a: Tensor, b: Tensor) -> Tensor:
     covariance = blur(a * b) - mean_a * mean_b
     structure = (2 * covariance + _C2) / (var_a + var_b + _C2)
     luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
-    return 1 - (luminance * structure).mean()
+    return (luminance * structure).mean()
 
 
 def select_loss(name: str, charbonnier_eps: float = 1e-9) -> Loss:

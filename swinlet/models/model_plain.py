@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from swinlet.checkpoint import SealedSet, load_into, read_pth, read_weights, write_set
+from swinlet.checkpoint import SealedSet, write_set
 from swinlet.distillation import TrainingTask, select_distillation
 from swinlet.errors import CheckpointError
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
 from swinlet.models.regularizers import push_singular_values, push_weights
-from swinlet.models.select_network import define_G
+from swinlet.models.select_network import check_recorded, define_G
 from swinlet.models.select_teacher import define_teacher
-from swinlet.options import Options
+from swinlet.options import Options, PathOptions
 from swinlet.schedules import learning_rate
 from swinlet.utils.device import make_accelerator
+from swinlet.weights import load_into, read_pth, read_weights, recorded_network
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -64,13 +65,16 @@ class ModelPlain:
         self._images: dict[str, Tensor] = {}
         self._losses: dict[str, Tensor] = {}
 
-    def init_train(self) -> None:
+    def init_train(self, *, pretrained: bool = True) -> None:
         """Load the weights that ``path`` names, make netE a copy of netG, and set up the optimiser.
+
+        Args:
+            pretrained: False leaves the named files alone, for a run that ``load_checkpoint`` continues.
 
         Raises:
             CheckpointError: a named file is missing, unreadable, or does not fit.
         """
-        path, train = self.opt.path, self.opt.train
+        path, train = self.opt.path if pretrained else PathOptions(), self.opt.train
         if path.pretrained_netG is not None:
             _load(self.netG, path.pretrained_netG, "path.pretrained_netG", train.G_param_strict)
         if self.netP is not None and path.pretrained_netP is not None:
@@ -192,6 +196,7 @@ class ModelPlain:
         states["optimizerG"] = self._optimizer.state_dict()
         scaler = self._scaler
         extra = {
+            "network": {"net_type": self.opt.netG.net_type, **self.netG.config},
             "options": self.opt.model_dump(mode="json"),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
@@ -204,18 +209,10 @@ class ModelPlain:
             CheckpointError: it belongs to other networks.
         """
         networks = {"G": self.netG, "E": self.netE, "P": self.netP}
-        wanted = {label for label, network in networks.items() if network is not None}
-        missing = wanted - sealed.files.keys()
-        if missing:
-            raise CheckpointError(
-                f"{self.models_dir}: checkpoint {sealed.step} has no {', '.join(sorted(missing))}; it belongs to a "
-                "run with other options: choose another task, or move the folder away"
-            )
-        for label in sorted(wanted):
-            network = networks[label]
-            assert network is not None
-            _load(network, sealed.files[label], "resume", strict=True)
-        _load_optimizer(self._optimizer, sealed.files["optimizerG"], "resume")
+        for label, network in networks.items():
+            if network is not None:
+                _load(network, _file_of(sealed, label), "resume", strict=True)
+        _load_optimizer(self._optimizer, _file_of(sealed, "optimizerG"), "resume")
         if self._scaler is not None and sealed.extra.get("scaler"):
             self._scaler.load_state_dict(sealed.extra["scaler"])
 
@@ -225,13 +222,30 @@ class ModelPlain:
         return cast("torch.amp.GradScaler | None", self._accelerator.scaler)
 
 
-def _load(network: torch.nn.Module, path: Path, key: str, strict: bool) -> None:
-    load_into(network, read_weights(path, key), strict=strict, source=f"{key}: {path}")
+def _file_of(sealed: SealedSet, label: str) -> Path:
+    if label not in sealed.files:
+        raise CheckpointError(f"resume: checkpoint {sealed.step} has no {label}")
+    return sealed.files[label]
+
+
+def _load(network: SwinIR | Translator, path: Path, key: str, strict: bool) -> None:
+    source = f"{key}: {path}"
+    load_into(network, read_weights(path, key), strict=strict, source=source)
+    if isinstance(network, SwinIR):
+        check_recorded(network, recorded_network(path), source)
     LOGGER.info("%s: loaded %s", key, path)
 
 
-def _load_optimizer(optimizer: Any, path: Path, key: str) -> None:
+def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path, key: str) -> None:
+    """Take over the moments; learning rate, betas and weight decay stay those of the options."""
+    groups = optimizer.state_dict()["param_groups"]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    saved = cast("dict[str, Any]", read_pth(path, key))
     try:
-        optimizer.load_state_dict(read_pth(path, key))
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{key}: {path} does not fit the optimiser: {error}") from error
+        state = dict(saved["state"])
+        shapes = {index: tuple(moments["exp_avg"].shape) for index, moments in state.items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{key}: {path} holds no state of Adam") from error
+    if any(index >= len(parameters) or shape != parameters[index].shape for index, shape in shapes.items()):
+        raise CheckpointError(f"{key}: {path} belongs to other networks: its tensors do not fit the optimiser's")
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

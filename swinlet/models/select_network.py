@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from swinlet.errors import OptionError
+from swinlet.errors import CheckpointError, OptionError
 from swinlet.models.init import init_weights
 from swinlet.models.network_swinir import SwinIR
 from swinlet.options import NetworkOptions, Options, parse_section
 from swinlet.options.names import NETWORKS, named_class
+from swinlet.weights import Recorded
 
 # Keys of a network section that say how the network starts rather than what it is.
 _START_KEYS = {"net_type", "init_type", "init_bn_type", "init_gain"}
@@ -39,6 +40,27 @@ def define_G(opt: NetworkOptions | Options | Mapping[str, Any], section: str = "
 def select_network(net_type: str) -> type[SwinIR]:
     """The class of a ``net_type``."""
     return named_class(NETWORKS, net_type)
+
+
+def check_recorded(network: SwinIR, recorded: Recorded, source: str) -> None:
+    """Refuse weights that fit by name and shape, but were saved by a network that computes something else.
+
+    Args:
+        network: is to receive the weights.
+        recorded: ``recorded_network`` of their file.
+        source: option and file, for messages.
+
+    Raises:
+        CheckpointError: V1 against V2, or another ``img_range``.
+    """
+    net_type, img_range = recorded.net_type, recorded.img_range
+    if net_type in NETWORKS and select_network(net_type).block is not network.block:
+        raise CheckpointError(
+            f"{source} was saved by a {net_type}, whose blocks compute something else with the same tensors: "
+            "set net_type accordingly"
+        )
+    if img_range is not None and img_range != network.img_range:
+        raise CheckpointError(f"{source} was saved with img_range {img_range}, not {network.img_range}")
 
 
 def given_config(opt: NetworkOptions) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from swinlet.checkpoint import load_into, read_weights
 from swinlet.errors import CheckpointError, OptionError
 from swinlet.models.architecture import disagreements, read_architecture
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.select_network import define_G, given_config, select_network
+from swinlet.models.select_network import check_recorded, define_G, given_config, select_network
 from swinlet.options import NetworkOptions, Options
+from swinlet.options.names import NETWORKS
+from swinlet.weights import load_into, read_weights, recorded_network
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -34,8 +35,11 @@ def define_teacher(opt: Options, student: SwinIR) -> SwinIR:
     else:
         source = f"path.pretrained_netTeacher: {path}"
         state = read_weights(path, "path.pretrained_netTeacher")
+        recorded = recorded_network(path)
         config = read_architecture(state, source)
-        net_type = "swinir"
+        if recorded.img_range is not None:
+            config["img_range"] = recorded.img_range
+        net_type = recorded.net_type if recorded.net_type in NETWORKS else "swinir"
         if opt.netTeacher is not None:
             net_type = opt.netTeacher.net_type
             config = _agreed(state, config, opt.netTeacher, source)
@@ -44,6 +48,7 @@ def define_teacher(opt: Options, student: SwinIR) -> SwinIR:
         except ValueError as error:
             raise CheckpointError(f"{source}: these are not the weights of a SwinIR: {error}") from error
         load_into(teacher, state, strict=True, source=source)
+        check_recorded(teacher, recorded, source)
     _check_fit(teacher, student, path or "netTeacher")
     return teacher.requires_grad_(False).eval()
 

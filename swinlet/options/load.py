@@ -19,6 +19,8 @@ from swinlet.options.schema import ConflictError, Options, Section
 SectionT = TypeVar("SectionT", bound=Section)
 KeyPath = tuple[str, ...]
 
+_PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}  # as the reference's command line has them
+
 _MESSAGES = {  # where pydantic speaks of Python rather than of option files
     "model_type": "must be a section {{...}}",
     "tuple_type": "must be a list",
@@ -202,7 +204,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> str | None:
 
 def _override_value(field: FieldInfo | None, text: str) -> object:
     try:
-        value = json5.loads(text, allow_duplicate_keys=False)
+        value = json5.loads(_PYTHON_WORDS.get(text, text), allow_duplicate_keys=False)
     except (ValueError, RecursionError):
         return text
     # Only quotes and null are JSON for a key that takes a string: a folder may be called 2024 or true.

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import TracebackType
@@ -91,8 +91,8 @@ class TrainingBar:
             transient=True,
         )
         self._task = self._progress.add_task("", total=total, completed=start, speed="", status="", score="")
-        self._steps = 0
-        self._logged = self._shown = _Count()
+        self._steps, self._paused = 0, 0.0
+        self._logged = self._shown = _Count(0, self._clock())
 
     def __enter__(self) -> "TrainingBar":
         self._progress.start()
@@ -111,14 +111,28 @@ class TrainingBar:
         """
         self._steps += 1
         self._progress.update(self._task, advance=1)
-        if CONSOLE.is_terminal and time.perf_counter() - self._shown.since > REFRESH_SECONDS:
-            rate, self._shown = self._shown.rate(self._steps)
+        if CONSOLE.is_terminal and self._clock() - self._shown.clock > REFRESH_SECONDS:
+            rate, self._shown = self._rate_since(self._shown)
             self._progress.update(self._task, speed=f"{rate:.2f} it/s", status=status())
 
     def speed(self) -> float:
-        """Iterations per second since the last call; tests and saving count as time."""
-        rate, self._logged = self._logged.rate(self._steps)
+        """Iterations per second since the last call, without pauses."""
+        rate, self._logged = self._rate_since(self._logged)
         return rate
+
+    @contextmanager
+    def pause(self) -> Generator[None, None, None]:
+        """Time inside, for tests and saving, does not count for the speed."""
+        begin = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - begin
+
+    def _clock(self) -> float:
+        return time.perf_counter() - self._paused
+
+    def _rate_since(self, then: "_Count") -> tuple[float, "_Count"]:
+        now = _Count(self._steps, self._clock())
+        return (now.steps - then.steps) / (now.clock - then.clock), now
 
     def show_score(self, score: str) -> None:
         """Show the last PSNR."""
@@ -127,12 +141,7 @@ class TrainingBar:
 
 @dataclass(frozen=True)
 class _Count:
-    """How many iterations were done by when."""
+    """How many iterations were done by when, in seconds of training."""
 
-    steps: int = 0
-    since: float = field(default_factory=time.perf_counter)
-
-    def rate(self, steps: int) -> tuple[float, "_Count"]:
-        """Iterations per second since this count, and the count now."""
-        now = _Count(steps)
-        return (steps - self.steps) / (now.since - self.since), now
+    steps: int
+    clock: float

@@ -21,13 +21,9 @@ def make_accelerator(
         if gpu_ids[0] >= torch.cuda.device_count():
             raise OptionError(f"gpu_ids: there is no GPU {gpu_ids[0]}, only {torch.cuda.device_count()} of them")
         torch.cuda.set_device(gpu_ids[0])
-    on_cpu = gpu_ids is None or gpu_ids == () or not (torch.cuda.is_available() or _mps_works())
+    on_cpu = gpu_ids is None or gpu_ids == () or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     if precision == "fp16" and on_cpu:
         raise OptionError("train.precision: fp16 needs a GPU; on the CPU use bf16 or fp32")
     # accelerate keeps device and precision in a state shared by the process; a second model may need others.
     AcceleratorState._reset_state(reset_partial_state=True)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
-
-
-def _mps_works() -> bool:
-    return torch.backends.mps.is_available()

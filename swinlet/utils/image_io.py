@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps
 
 from swinlet.errors import DataError
 
@@ -45,7 +45,8 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """
     root = Path(folder)
     if not root.exists():
-        raise DataError(f"folder {root} does not exist: check the path")
+        where = "" if root.is_absolute() else f" in {Path.cwd()}, the current working directory"
+        raise DataError(f"folder {root} does not exist{where}: check the path")
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: give the folder that holds the images")
     found: list[Path] = []
@@ -97,27 +98,6 @@ def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array
     if pixels.shape[2] != n_channels:
         pixels = np.repeat(pixels, n_channels, axis=2)
     return np.ascontiguousarray(pixels)
-
-
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """The size that :func:`read_image` would give, from the file's header.
-
-    Pillow has to read through a PNG file without EXIF data to be sure that there is none; others are quick.
-
-    Returns:
-        (height, width), after the EXIF orientation.
-
-    Raises:
-        DataError: the file is missing, empty, not an image, or its header is damaged.
-    """
-    with _opened(path) as image:
-        width, height = image.size
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            # Recent versions of Pillow give the size of TIFF files already turned: take it as it is stored.
-            width, height = (image.tag_v2[tag] for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
-        if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
-            width, height = height, width
-    return height, width
 
 
 def save_image(path: str | os.PathLike[str], image: Array) -> None:

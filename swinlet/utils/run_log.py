@@ -18,6 +18,8 @@ from swinlet.errors import CheckpointError
 from swinlet.options import Options
 from swinlet.utils.console import LOGGER, log_to_file
 
+METRICS_FILE = "metrics.jsonl"
+
 
 class RunLog:
     """The log files of one run; a context manager.
@@ -58,7 +60,7 @@ class RunLog:
         options = self._opt.model_dump(mode="json", by_alias=True)
         try:
             _save_options(folder / "options", options)
-            self._metrics = self._open.enter_context((folder / "metrics.jsonl").open("a", encoding="utf-8"))
+            self._metrics = self._open.enter_context((folder / METRICS_FILE).open("a", encoding="utf-8"))
             self._open.enter_context(log_to_file(folder / "train.log", self._early))
         except OSError as error:
             raise CheckpointError(f"path.root: cannot write to {folder}: {error}") from error
