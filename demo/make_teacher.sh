@@ -12,4 +12,4 @@ export OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_MMAP_MAX_=0
   datasets.test.dataroot_L=../shared/data/testsets/Set5/LR_bicubic/X4
 
 cp superresolution/teacher_x4/train.log demo/teacher_x4.log
-"$PYTHON" demo/pack_teacher.py superresolution/teacher_x4/models/4500_E.pth demo/teacher_x4.safetensors
+"$PYTHON" demo/pack_teacher.py superresolution/teacher_x4/models/4500_G.pth demo/teacher_x4.safetensors

@@ -1,4 +1,4 @@
-"""Turn a run's moving average into the demo's teacher: python demo/pack_teacher.py 4500_E.pth teacher_x4.safetensors"""
+"""Turn a run's weights into the demo's teacher: python demo/pack_teacher.py 4500_G.pth teacher_x4.safetensors"""
 
 import json
 import sys

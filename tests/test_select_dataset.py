@@ -123,20 +123,19 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    ("ending", "message"),
+    ("ending", "code"),
     [
-        ("sys.modules['__main__'].batches = batches", ""),
-        ("sys.modules['__main__'].batches = batches; 1 / 0", "ZeroDivisionError"),
+        ("sys.modules['__main__'].batches = batches", 0),
+        ("sys.modules['__main__'].batches = batches; 1 / 0", 1),
         # As the kernel does when memory runs out. The traceback leads into torch's loader and keeps it alive.
-        ("os.kill(workers[0].pid, signal.SIGKILL); list(batches)", "DataLoader worker"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", ""),
+        ("os.kill(workers[0].pid, signal.SIGKILL); list(batches)", 1),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
     ],
 )
-def test_no_ending_hangs_or_leaves_workers_behind(folder: Path, ending: str, message: str) -> None:
+def test_no_ending_hangs_or_leaves_workers_behind(folder: Path, ending: str, code: int) -> None:
     script = SCRIPT.replace("{ending}", ending)
     # Waits until nobody has the output open any more: for the worker as well.
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert message in done.stderr
-    assert ("Error" in done.stderr) == bool(message), done.stderr
+    assert done.returncode == code, done.stderr
