@@ -43,8 +43,8 @@ def train(opt: Options) -> bool:
 
         log.open(start)
         describe(model, opt, start)
+        batches = training_batches(train_set, opt, range(start + 1, total + 1))
         with stop_signals() as stop, TrainingBar(total, start) as bar:
-            batches = training_batches(train_set, opt, range(start + 1, total + 1))
             for step, batch in enumerate(batches, start=start + 1):
                 seed_step(opt.train.manual_seed, step)
                 model.feed_data(batch)
@@ -185,7 +185,7 @@ def refuse_divergence(model: ModelPlain, step: int) -> None:
 def report_test(model: ModelPlain, tests: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
     """Scores and pictures of the test images."""
     with bar.pause():
-        table, pictures = tests.run(model, step)
+        table = tests.run(model, step, log.picture)
     for scores in table:
         name, rgb, y = NAMES[scores.weights], scores.mean("psnr_rgb"), scores.mean("psnr_y")
         LOGGER.info(
@@ -193,11 +193,10 @@ def report_test(model: ModelPlain, tests: TestPhase, log: RunLog, bar: TrainingB
         )
         log.record("test", step, **scores.as_record())
         log.scalars(step, {f"psnr_rgb/{scores.weights}": rgb, f"psnr_y/{scores.weights}": y})
-    for image, picture in pictures.items():
+    for image in table[0].images:
         values = [(NAMES[scores.weights], scores.images[image]) for scores in table]
         parts = [f"{name} {value['psnr_rgb']:.2f}dB (RGB), {value['psnr_y']:.2f}dB (Y)" for name, value in values]
         LOGGER.info("    %s: %s", image, "; ".join(parts))
-        log.picture(step, image, picture)
     bar.show_score(f"PSNR {table[0].mean('psnr_rgb'):.2f} dB")
 
 

@@ -1,6 +1,6 @@
 """The test phase: pictures of the test images, and their scores."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -60,25 +60,27 @@ class TestPhase:
         self._shave = opt.scale if opt.scale > 1 else 0  # denoising is scored on the whole image
         self.images_dir = opt.run_dir / "images"
 
-    def run(self, model: ModelPlain, step: int) -> tuple[list[Scores], dict[str, NDArray[np.uint8]]]:
+    def run(self, model: ModelPlain, step: int, show: Callable[[int, str, NDArray[np.uint8]], None]) -> list[Scores]:
         """Score the student and its moving average; save the picture of what would be deployed.
 
-        Pictures are ``images_dir/<name>/<name>_<step>.png``.
+        Args:
+            model: the model to test.
+            step: iterations done; pictures are ``images_dir/<name>/<name>_<step>.png``.
+            show: is handed step, name and picture (uint8 (H, W, C)), too.
 
         Returns:
-            The scores, deployed weights first, and the saved pictures by name, uint8 (H, W, C).
+            The scores, deployed weights first.
         """
         labels = [model.tested_weights] + (["G"] if model.tested_weights != "G" else [])
         table = [Scores(label) for label in labels]
-        pictures: dict[str, NDArray[np.uint8]] = {}
         for name, item, truth in self._items():
             for scores in table:
                 estimate = _restore(model, item, scores.weights)
                 scores.add(name, estimate, truth, self._shave)
                 if scores.weights == model.tested_weights:
-                    pictures[name] = estimate
                     save_image(self.images_dir / name / f"{Path(name).name}_{step}.png", estimate)
-        return table, pictures
+                    show(step, name, estimate)
+        return table
 
     def compare(self, model: ModelPlain) -> list[Scores]:
         """Score bicubic interpolation, the deployed student and, where there is one, the teacher."""

@@ -10,7 +10,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/options.md", "demo/README.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/interpolation.md",
+    "docs/options.md",
+    "demo/README.md",
+]
 # What makes any training command of the README small: two iterations, on the demo's photographs.
 SMALL = [
     "gpu_ids=null",
@@ -38,7 +45,7 @@ def commands(text: str) -> list[str]:
     return [line for line in lines if line]
 
 
-SHELL = commands(README) + commands((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+SHELL = [line for name in DOCUMENTS for line in commands((ROOT / name).read_text(encoding="utf-8"))]
 
 
 def test_the_two_commands_come_first() -> None:

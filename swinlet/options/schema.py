@@ -228,7 +228,9 @@ class NetworkOptions(Section):
         "kaiming_normal",
         "kaiming_uniform",
         "orthogonal",
-    ] = Field(default="default", description="First weights; 'interpolation' starts as bilinear upsampling.")
+    ] = Field(
+        default="default", description="First weights; 'interpolation' starts as bilinear upsampling (with a warm-up)."
+    )
     init_bn_type: str | None = Field(default=None, description="Of batch normalisation, which SwinIR has not.")
     init_gain: PositiveFloat | None = Field(default=None, description="Gain of the classic init_type values; 0.2.")
 
