@@ -36,9 +36,9 @@ def train(opt: Options) -> bool:
     total = opt.train.total_iter
     with RunLog(opt) as log:
         check_teacher(opt)
+        model = define_Model(opt)
         train_set = define_Dataset(opt, "train")
         tests = TestPhase(define_Dataset(opt, "test"), opt) if opt.datasets.test else None
-        model = define_Model(opt)
         start = start_or_resume(model, opt)
 
         log.open(start)
