@@ -6,7 +6,7 @@ import math
 import torch
 
 from swinlet.checkpoint import newest_sealed, unsealed_steps
-from swinlet.data.select_dataset import define_Dataset, training_batches
+from swinlet.data.select_dataset import define_Datasets, training_batches
 from swinlet.distillation import select_distillation
 from swinlet.errors import CheckpointError, OptionError, TrainingError
 from swinlet.models.model_plain import ModelPlain
@@ -37,8 +37,8 @@ def train(opt: Options) -> bool:
     with RunLog(opt) as log:
         check_teacher(opt)
         model = define_Model(opt)
-        train_set = define_Dataset(opt, "train")
-        tests = TestPhase(define_Dataset(opt, "test"), opt) if opt.datasets.test else None
+        train_set, test_set = define_Datasets(opt)
+        tests = TestPhase(test_set, opt) if test_set else None
         start = start_or_resume(model, opt)
 
         log.open(start)

@@ -357,7 +357,8 @@ class TestBadInput:
         (folder / "note.png").write_text("not an image")
         data = tree(photos, tmp_path / "out")
         data["datasets"]["train"]["dataroot_H"] = str(folder)
-        with pytest.raises(DataError, match=r"note\.png"):
+        data["datasets"]["test"]["dataroot_H"] = str(tmp_path / "nowhere")
+        with pytest.raises(DataError, match=r"(?s)datasets\.train.*note\.png.*datasets\.test.*nowhere"):
             train(parse_options(data))
         assert not (tmp_path / "out").exists()
 

@@ -49,6 +49,26 @@ def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
     return dataset
 
 
+def define_Datasets(opt: Options) -> tuple[DatasetSR, DatasetSR | None]:
+    """Open and check the training set and, where the options name one, the test set.
+
+    Raises:
+        OptionError: there is no training set.
+        DataError: the faults of both sets, at once.
+    """
+    phases: list[Literal["train", "test"]] = ["train", "test"] if opt.datasets.test else ["train"]
+    found: dict[str, DatasetSR] = {}
+    faults: list[str] = []
+    for phase in phases:
+        try:
+            found[phase] = define_Dataset(opt, phase)
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError("\n".join(faults))
+    return found["train"], found.get("test")
+
+
 def _section(opt: Options, phase: Literal["train", "test"]) -> DatasetOptions:
     section: DatasetOptions | None = getattr(opt.datasets, phase)
     if section is None:
