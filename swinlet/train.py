@@ -38,7 +38,7 @@ def train(opt: Options) -> bool:
         check_teacher(opt)
         model = define_Model(opt)
         train_set, test_set = define_Datasets(opt)
-        tests = TestPhase(test_set, opt) if test_set else None
+        tests = TestPhase(test_set, opt) if test_set is not None else None
         start = start_or_resume(model, opt)
 
         log.open(start)
