@@ -40,9 +40,8 @@ def train_command(opt: OptFile, overrides: Overrides = None, dist: Dist = None) 
     changes = [*(overrides or []), *([f"dist={dist.lower()}"] if dist is not None else [])]
     with user_errors():
         options = load_options(opt, changes)
-        # Threads that wait for others spin less long before they sleep (GNU OpenMP's own limit is 300,000 rounds). On
-        # two cores, one of them busy with something else, a small student's step takes 0.3 s so and 1.5 s otherwise;
-        # on idle cores the same. Read when torch is imported.
+        # Threads that wait for others spin less long before they sleep: GNU OpenMP's own limit is 300,000 rounds, paid
+        # where the machine has other work (benchmarks/openmp_spin.py). Read when torch is imported.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         from swinlet.train import train  # torch takes seconds to import: not for --help and wrong options
 

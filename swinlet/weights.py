@@ -19,6 +19,7 @@ from swinlet.errors import CheckpointError
 
 LOGGER = logging.getLogger("swinlet")
 
+DERIVED_BUFFERS = ("attn_mask", "relative_position_index")
 _LISTED = 4  # tensors named in a message
 
 # Where trainers put the weights inside a .pth, the best for deployment first.
@@ -117,8 +118,7 @@ def load_into(network: torch.nn.Module, state: Mapping[str, Tensor], *, strict: 
         CheckpointError: with ``strict``, naming the first tensors that do not fit; without, nothing fits at all.
     """
     own = network.state_dict()
-    # The official files carry buffers that a network computes itself; see SwinIR.load_state_dict.
-    wanted = {name: t for name, t in state.items() if not name.endswith(("attn_mask", "relative_position_index"))}
+    wanted = without_derived_buffers(state)
     faults = [f"{name} missing" for name in own if name not in wanted]
     faults += [f"{name} unknown" for name in wanted if name not in own]
     shared = {name: tensor for name, tensor in wanted.items() if name in own}
@@ -132,6 +132,11 @@ def load_into(network: torch.nn.Module, state: Mapping[str, Tensor], *, strict: 
     if faults:
         LOGGER.warning("%s: %d of %d tensors loaded; left out: %s", source, len(fitting), len(own), _some(faults))
     network.load_state_dict(fitting, strict=False)
+
+
+def without_derived_buffers(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict without the official SwinIR's buffers that follow from its configuration; ours computes them."""
+    return {name: value for name, value in state.items() if name.rpartition(".")[2] not in DERIVED_BUFFERS}
 
 
 def _some(faults: list[str]) -> str:

@@ -20,7 +20,6 @@ from swinlet.errors import DataError
 from swinlet.options import Options, parse_options
 
 ROOT = Path(__file__).resolve().parents[1]
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swinlet.weights import without_derived_buffers
+
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, fixed by the official checkpoints
 UPSAMPLER_WIDTH = 64
-# Buffers of the official implementation that follow from the configuration. Ours are computed, so these are dropped
-# from what is loaded, and added only to what other programs are to read.
-DERIVED_BUFFERS = ("attn_mask", "relative_position_index")
 
 
 def window_partition(x: Tensor, window: int) -> Tensor:
@@ -322,27 +321,32 @@ class SwinIR(nn.Module):
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(embed_dim, patch_norm)
         self.absolute_pos_embed = nn.Parameter(torch.zeros(1, img_size**2, embed_dim)) if ape else None
-        last_block = max(sum(depths) - 1, 1)
-        rates = [drop_path_rate * i / last_block for i in range(sum(depths))]
-        self.layers = nn.ModuleList()
-        for depth, heads in zip(depths, num_heads, strict=True):
-            blocks = [
-                self.block(
-                    dim=embed_dim,
-                    num_heads=heads,
-                    window_size=block_window,
-                    shift_size=self.shift_size if i % 2 else 0,
-                    mlp_ratio=mlp_ratio,
-                    qkv_bias=qkv_bias,
-                    drop_path=rates.pop(0),
-                )
-                for i in range(depth)
-            ]
-            self.layers.append(RSTB(blocks, embed_dim, resi_connection))
+        self.layers = self._build_layers()
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = residual_conv(embed_dim, resi_connection)
         self._build_upsampler(embed_dim, in_chans)
         self._init_weights()
+
+    def _build_layers(self) -> nn.ModuleList:
+        config = self.config
+        last_block = max(sum(config["depths"]) - 1, 1)
+        rates = [config["drop_path_rate"] * i / last_block for i in range(sum(config["depths"]))]
+        layers = nn.ModuleList()
+        for depth, heads in zip(config["depths"], config["num_heads"], strict=True):
+            blocks = [
+                self.block(
+                    dim=config["embed_dim"],
+                    num_heads=heads,
+                    window_size=self.block_window,
+                    shift_size=self.shift_size if i % 2 else 0,
+                    mlp_ratio=config["mlp_ratio"],
+                    qkv_bias=config["qkv_bias"],
+                    drop_path=rates.pop(0),
+                )
+                for i in range(depth)
+            ]
+            layers.append(RSTB(blocks, config["embed_dim"], config["resi_connection"]))
+        return layers
 
     def _build_upsampler(self, dim: int, out_chans: int) -> None:
         width = UPSAMPLER_WIDTH
@@ -440,8 +444,7 @@ class SwinIR(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As in torch; the official derived buffers are accepted, whatever image size they were made for."""
-        own = {key: value for key, value in state_dict.items() if key.rpartition(".")[2] not in DERIVED_BUFFERS}
-        return super().load_state_dict(own, strict=strict, assign=assign)
+        return super().load_state_dict(without_derived_buffers(state_dict), strict=strict, assign=assign)
 
     def official_state_dict(self) -> dict[str, Tensor]:
         """The parameters with the buffers that the official implementation expects, for its strict loading.
