@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from swinlet.metrics import psnr_y
+from swinlet.metrics import GroundTruth
 from swinlet.models.select_network import define_G
 from swinlet.models.select_teacher import define_teacher
 from swinlet.options import load_options
@@ -41,7 +41,7 @@ for row, (name, (left, top)) in enumerate(DETAILS.items()):
         detail = Image.fromarray(image).crop((left, top, left + SIDE, top + SIDE))
         x, y = GAP + column * (cell + GAP), GAP + row * (cell + LINE + GAP)
         sheet.paste(detail.resize((cell, cell), Image.Resampling.NEAREST), (x, y))
-        score = "" if image is truth else f"\nPSNR-Y {psnr_y(image, truth, opt.scale):.2f} dB (whole image)"
+        score = "" if image is truth else f"\nPSNR-Y {GroundTruth(truth, opt.scale).psnr_y(image):.2f} dB (whole image)"
         draw.multiline_text((x, y + cell + 4), label + score, fill="black", font=font)
 Path("docs").mkdir(exist_ok=True)
 sheet.save("docs/demo.png", optimize=True)

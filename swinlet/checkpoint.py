@@ -5,14 +5,11 @@ Each is written to a temporary name, synced and renamed; a manifest ``{step}.jso
 last, seals the set.
 """
 
-import contextlib
-import hashlib
 import io
 import json
 import logging
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,40 +17,28 @@ from typing import Any, cast
 import torch
 
 from swinlet.errors import CheckpointError
+from swinlet.utils.files import sha256_of, write_atomic
 
 LOGGER = logging.getLogger("swinlet")
 
 
-def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
-    """Write a file so that ``path`` is, at any instant, its old content or all of its new content.
+def write_file(path: Path, content: bytes | memoryview) -> None:
+    """Write one file whole, or not at all.
 
     Raises:
         CheckpointError: the disk is full, the folder cannot be written, ...; nothing at ``path`` has changed.
     """
-    temporary = path.with_name(f".{path.name}.tmp")  # what a killed process left there is written over
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomic(path, lambda file: file.write(content))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # gone where all went well
-            temporary.unlink()
-    _sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the renaming last through a power failure, on systems that can: not Windows, not every network drive."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def write_tensors(path: Path, content: object) -> None:
+    """``torch.save`` by way of ``write_file``: in memory first, as torch.save does not tell of a full disk."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_file(path, buffer.getbuffer())
 
 
 @dataclass(frozen=True)
@@ -79,17 +64,45 @@ def write_set(folder: Path, step: int, states: Mapping[str, Any], extra: Mapping
     """
     files = {label: folder / f"{step}_{label}.pth" for label in states}
     for label, path in files.items():
-        content = io.BytesIO()  # in memory first: where the disk is full, torch.save does not say so
-        torch.save(states[label], content)
-        write_atomic(path, lambda file, content=content: file.write(content.getbuffer()))
+        write_tensors(path, states[label])
     manifest = {
         **extra,
         "step": step,
         "files": {label: {"name": path.name, "sha256": _sha256(path)} for label, path in files.items()},
     }
-    text = json.dumps(manifest, indent=1).encode()
-    write_atomic(folder / f"{step}.json", lambda file: file.write(text))
+    write_file(folder / f"{step}.json", json.dumps(manifest, indent=1).encode())
     return SealedSet(step, files, dict(extra))
+
+
+BEST = "best"
+
+
+def write_best(folder: Path, label: str, state: Mapping[str, Any], record: Mapping[str, Any]) -> Path:
+    """Write ``best_{label}.pth``, then ``best.json``, which says what it is.
+
+    One file, so that it is whole at any instant; it is no set to resume from.
+
+    Raises:
+        CheckpointError: one of them cannot be written.
+    """
+    path = folder / f"{BEST}_{label}.pth"
+    write_tensors(path, state)
+    write_file(folder / f"{BEST}.json", json.dumps({**record, "file": path.name}, indent=1).encode())
+    return path
+
+
+def read_best(folder: Path) -> dict[str, Any] | None:
+    """What ``best.json`` says; None where there is none, or its file is gone."""
+    path = folder / f"{BEST}.json"
+    if not path.is_file():
+        return None
+    try:
+        record: Any = json.loads(path.read_text(encoding="utf-8"))
+        found = (folder / record["file"]).is_file() and "psnr_y" in record
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        LOGGER.warning("%s: not readable, passed over: %s", path, error)
+        return None
+    return cast("dict[str, Any]", record) if found else None
 
 
 def newest_sealed(folder: Path) -> SealedSet | None:
@@ -139,11 +152,7 @@ def _open_set(folder: Path, manifest: Path) -> SealedSet:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return sha256_of(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    return digest.hexdigest()

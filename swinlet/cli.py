@@ -1,5 +1,6 @@
-"""The command line: ``swinlet train``, ``swinlet schema``, and the seed's ``main_train_student.py``."""
+"""The command line: ``swinlet train | evaluate | report | schema``, and the seed's ``main_train_student.py``."""
 
+import errno
 import json
 import os
 from collections.abc import Generator
@@ -11,7 +12,8 @@ import typer
 
 from swinlet.errors import CheckpointError, SwinletError, TrainingError
 from swinlet.options import json_schema, load_options, markdown_reference
-from swinlet.utils.console import LOGGER, log_to_console
+from swinlet.utils.console import LOGGER, ProgressBar, log_to_console
+from swinlet.utils.files import write_text
 
 FAILURE, USAGE_ERROR = 1, 2
 
@@ -25,6 +27,23 @@ Overrides = Annotated[
 Dist = Annotated[
     str | None, typer.Option("--dist", help="Same as dist=true or dist=false, as in the reference.", hidden=True)
 ]
+
+
+WeightFiles = Annotated[
+    list[str] | None,
+    typer.Option("--weights", help="A student's .pth or .safetensors; repeat to compare.", metavar="[LABEL=]FILE"),
+]
+TestSets = Annotated[
+    list[Path] | None,
+    typer.Option("--testset", help="Folder with HR/ and optionally LR_bicubic/X4/; repeat for more.", metavar="DIR"),
+]
+TeacherFile = Annotated[Path | None, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")]
+NetTypes = Annotated[
+    list[str] | None,
+    typer.Option("--net-type", help="Network of weight files that do not tell SwinIR from V2.", metavar="[LABEL=]NAME"),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
 
 
 @app.callback()
@@ -48,15 +67,90 @@ def train_command(opt: OptFile, overrides: Overrides = None, dist: Dist = None) 
         train(options)
 
 
+@app.command("evaluate")
+def evaluate_command(
+    weights: WeightFiles = None,
+    teacher: TeacherFile = None,
+    testset: TestSets = None,
+    scale: Annotated[int | None, typer.Option(help="Needed without weights; else theirs.")] = None,
+    net_type: NetTypes = None,
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns of each image.")
+    ] = False,
+    tile: Annotated[int | None, typer.Option(help="Restore in tiles of so many LR pixels: less memory.")] = None,
+    tile_overlap: Annotated[int, typer.Option(help="LR pixels that tiles share.")] = 32,
+    precision: PrecisionName = "fp32",
+    device: Device = "auto",
+    latency_size: Annotated[int, typer.Option(help="Side of the LR image for latency; 0: do not measure.")] = 128,
+    save_images: Annotated[Path | None, typer.Option(help="Folder for the restored images.", metavar="DIR")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all results.", metavar="FILE")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write per-image values.", metavar="FILE")] = None,
+    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the page.", metavar="FILE")] = None,
+) -> None:
+    """Score students, teacher and bicubic: PSNR and SSIM of Y and RGB, size, work, latency.
+
+    Exit code 2 if anything could not be scored; the rest is, all the same.
+    """
+    with user_errors("use --tile, or --precision bf16"):
+        from swinlet.evaluation import evaluate, tables
+        from swinlet.evaluation.request import evaluation_request
+
+        request = evaluation_request(
+            weights or [],
+            testset or [],
+            teacher=teacher,
+            scale=scale,
+            net_types=net_type or [],
+            self_ensemble=self_ensemble,
+            tile=tile,
+            tile_overlap=tile_overlap,
+            precision=precision,
+            device=device,
+            latency_size=latency_size,
+            save_images=save_images,
+        )
+        outputs = {json_file: tables.as_json, csv_file: tables.as_csv, markdown_file: tables.as_markdown}
+        wanted = [(path, form) for path, form in outputs.items() if path is not None]
+        for path, _ in wanted:
+            check_writable(path)
+        with ProgressBar() as bar:
+            evaluation = evaluate(request, bar)
+        typer.echo(tables.as_text(evaluation))
+        for path, form in wanted:
+            write_text(path, form(evaluation))
+        report_problems(evaluation.problems)
+
+
 @app.command("schema")
 def schema_command(markdown: Annotated[bool, typer.Option(help="Write a page for people instead.")] = False) -> None:
     """Write the JSON Schema of option files to standard output."""
     typer.echo(markdown_reference().rstrip() if markdown else json.dumps(json_schema(), indent=2))
 
 
+def check_writable(path: Path) -> None:
+    """Before work that takes long: fail now rather than at its end."""
+    if path.is_dir():
+        raise SwinletError(f"{path} is a folder: name a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
+
+
+def report_problems(problems: list[str]) -> None:
+    """Say what could not be done; exit code 2 if there is anything."""
+    for problem in problems:
+        LOGGER.error("%s", problem)
+    if problems:
+        raise typer.Exit(USAGE_ERROR)
+
+
 @contextmanager
-def user_errors() -> Generator[None, None, None]:
+def user_errors(
+    less_memory: str = "lower datasets.train.dataloader_batch_size or H_size",
+) -> Generator[None, None, None]:
     """Show what a user can mend as a message alone; anything else is a fault of this program and keeps its traceback.
+
+    ``less_memory`` is advice for where memory runs out.
 
     Exit codes: 2 for options, images and weights; 1 for what the machine refuses (disk, rights, memory) and for a run
     that went astray.
@@ -73,7 +167,7 @@ def user_errors() -> Generator[None, None, None]:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        LOGGER.error("out of memory: lower datasets.train.dataloader_batch_size or H_size (%s)", error)
+        LOGGER.error("out of memory: %s (%s)", less_memory, error)
         raise typer.Exit(FAILURE) from error
 
 

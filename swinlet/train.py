@@ -9,13 +9,15 @@ from swinlet.checkpoint import newest_sealed, unsealed_steps
 from swinlet.data.select_dataset import define_Datasets, training_batches
 from swinlet.distillation import select_distillation
 from swinlet.errors import CheckpointError, OptionError, TrainingError
+from swinlet.metrics import Scores
+from swinlet.models.cost import parameter_count
 from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
 from swinlet.options import Options, changed_keys, keys_without_effect
 from swinlet.utils.console import TrainingBar
 from swinlet.utils.run_log import METRICS_FILE, RunLog
 from swinlet.utils.signals import stop_signals
-from swinlet.validation import NAMES, TestPhase
+from swinlet.validation import NAMES, BestWeights, TestPhase
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -37,9 +39,11 @@ def train(opt: Options) -> bool:
     with RunLog(opt) as log:
         check_teacher(opt)
         model = define_Model(opt)
-        train_set, test_set = define_Datasets(opt)
-        tests = TestPhase(test_set, opt) if test_set is not None else None
+        datasets = define_Datasets(opt)
+        train_set = datasets["train"]
+        tests = [TestPhase(datasets[name], opt, name) for name in ("test", "val") if name in datasets]
         start = start_or_resume(model, opt)
+        best = BestWeights(model, tests[-1].name, start) if tests else None
 
         log.open(start)
         describe(model, opt, start)
@@ -58,16 +62,16 @@ def train(opt: Options) -> bool:
                     report_losses(model, log, bar, step, epoch)
                 if step % opt.train.checkpoint_save == 0 or last:
                     save(model, bar, step)
-                if tests and (step % opt.train.checkpoint_test == 0 or step == total):
-                    report_test(model, tests, log, bar, step, epoch)
+                if best and (step % opt.train.checkpoint_test == 0 or step == total):
+                    deployed = [report_test(model, test, log, bar, step, epoch) for test in tests]
+                    best.offer(step, deployed[-1])
                 if stopping and step < total:
                     LOGGER.info("stopped by %s after iteration %d of %d; saved", stopping, step, total)
                     LOGGER.info("start the same command again to go on")
                     return False
         LOGGER.info("complete: weights in %s", model.models_dir)
-        if tests:
-            LOGGER.info("pictures in %s", tests.images_dir)
-            report_comparison(model, tests, log, max(start, total))
+        for test in tests:
+            report_comparison(model, test, log, max(start, total))
     return True
 
 
@@ -182,36 +186,38 @@ def refuse_divergence(model: ModelPlain, step: int) -> None:
         )
 
 
-def report_test(model: ModelPlain, tests: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
-    """Scores and pictures of the test images."""
+def report_test(model: ModelPlain, test: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> Scores:
+    """Scores, and for the test set pictures, of the images; returns the scores of the deployed weights."""
     with bar.pause():
-        table = tests.run(model, step, log.picture)
+        table = test.run(model, step, log.picture if test.name == "test" else None)
+    on, folder = ("", "") if test.name == "test" else (f" on {test.name}", f"{test.name}/")
     for scores in table:
-        name, rgb, y = NAMES[scores.weights], scores.mean("psnr_rgb"), scores.mean("psnr_y")
+        mean = scores.means()
         LOGGER.info(
-            "<epoch:%3d, iter:%8s, Average PSNR : %.2fdB (RGB), %.2fdB (Y), %s", epoch, f"{step:,}", rgb, y, name
+            "<epoch:%3d, iter:%8s, Average PSNR%s : %.2fdB (RGB), %.2fdB (Y), SSIM %.4f (RGB), %.4f (Y), %s",
+            *(epoch, f"{step:,}", on, mean["psnr_rgb"], mean["psnr_y"], mean["ssim_rgb"], mean["ssim_y"]),
+            NAMES[scores.label],
         )
-        log.record("test", step, **scores.as_record())
-        log.scalars(step, {f"psnr_rgb/{scores.weights}": rgb, f"psnr_y/{scores.weights}": y})
+        log.record("test", step, set=test.name, weights=scores.label, mean=mean, images=scores.images)
+        log.scalars(step, {f"{folder}{metric}/{scores.label}": value for metric, value in mean.items()})
     for image in table[0].images:
-        values = [(NAMES[scores.weights], scores.images[image]) for scores in table]
+        values = [(NAMES[scores.label], scores.images[image]) for scores in table]
         parts = [f"{name} {value['psnr_rgb']:.2f}dB (RGB), {value['psnr_y']:.2f}dB (Y)" for name, value in values]
         LOGGER.info("    %s: %s", image, "; ".join(parts))
     bar.show_score(f"PSNR {table[0].mean('psnr_rgb'):.2f} dB")
+    return table[0]
 
 
-def report_comparison(model: ModelPlain, tests: TestPhase, log: RunLog, step: int) -> None:
+def report_comparison(model: ModelPlain, test: TestPhase, log: RunLog, step: int) -> None:
     """The table at the end of a run: bicubic, student, teacher."""
     networks = {"G": model.netG, "E": model.netE, "Teacher": model.netTeacher}
-    LOGGER.info("%-14s %12s %10s %10s", "", "parameters", "PSNR RGB", "PSNR Y")
-    for scores in tests.compare(model):
-        network = networks.get(scores.weights)
+    if test.name == "test":
+        LOGGER.info("pictures in %s", test.images_dir)
+    LOGGER.info("%-14s %12s %10s %10s %8s", f"{test.name} set", "parameters", "PSNR RGB", "PSNR Y", "SSIM Y")
+    for scores in test.compare(model):
+        network = networks.get(scores.label)
         size = f"{parameter_count(network):,}" if network is not None else "-"
-        rgb, y = scores.mean("psnr_rgb"), scores.mean("psnr_y")
-        LOGGER.info("%-14s %12s %7.2f dB %7.2f dB", NAMES[scores.weights], size, rgb, y)
-        log.record("comparison", step, **scores.as_record())
-
-
-def parameter_count(network: torch.nn.Module) -> int:
-    """Number of trained values."""
-    return sum(parameter.numel() for parameter in network.parameters())
+        mean = scores.means()
+        values = (mean["psnr_rgb"], mean["psnr_y"], mean["ssim_y"])
+        LOGGER.info("%-14s %12s %7.2f dB %7.2f dB %8.4f", NAMES[scores.label], size, *values)
+        log.record("comparison", step, set=test.name, weights=scores.label, mean=mean, images=scores.images)

@@ -1,83 +1,68 @@
-"""The test phase: pictures of the test images, and their scores."""
+"""The test phase: pictures of the test images, their scores, and which weights were best."""
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from swinlet.checkpoint import read_best
 from swinlet.data.dataset_sr import DatasetSR
-from swinlet.metrics import psnr, psnr_y
+from swinlet.metrics import GroundTruth, Scores, shave_of
 from swinlet.models.model_plain import ModelPlain
 from swinlet.options import Options
+from swinlet.utils.finite import finite
 from swinlet.utils.image_io import save_image, to_uint8
 from swinlet.utils.resize import bicubic_upscale
+
+LOGGER = logging.getLogger("swinlet")
 
 NAMES = {"bicubic": "bicubic", "G": "student", "E": "student (EMA)", "Teacher": "teacher"}
 
 
-@dataclass
-class Scores:
-    """Scores of one set of weights: PSNR in dB, RGB and Y, for each image."""
-
-    weights: str
-    images: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
-
-    def mean(self, metric: str) -> float:
-        """Mean over the images of "psnr_rgb" or "psnr_y"."""
-        return fmean(scores[metric] for scores in self.images.values())
-
-    def add(self, name: str, estimate: NDArray[np.uint8], truth: NDArray[np.uint8], shave: int) -> None:
-        """Score one picture."""
-        self.images[name] = {
-            "psnr_rgb": psnr(estimate, truth, shave),
-            "psnr_y": psnr_y(estimate, truth, shave),
-        }
-
-    def as_record(self) -> dict[str, Any]:
-        """For metrics.jsonl."""
-        means = {metric: self.mean(metric) for metric in ("psnr_rgb", "psnr_y")}
-        return {"weights": self.weights, "mean": means, "images": self.images}
-
-
 class TestPhase:
-    """The test images of a run.
+    """The images of a run's test or validation set.
 
     Args:
-        dataset: the test set, whole images.
-        opt: options of the run; ``scale`` is also the border that scores leave out (none at scale 1).
+        dataset: whole images.
+        opt: options of the run.
+        name: of the set, "test" or "val".
     """
 
     __test__ = False  # not for pytest
 
-    def __init__(self, dataset: DatasetSR, opt: Options) -> None:
+    def __init__(self, dataset: DatasetSR, opt: Options, name: Literal["test", "val"] = "test") -> None:
         self._dataset = dataset
         self._scale = opt.scale
-        self._shave = opt.scale if opt.scale > 1 else 0  # denoising is scored on the whole image
+        self.name = name
         self.images_dir = opt.run_dir / "images"
 
-    def run(self, model: ModelPlain, step: int, show: Callable[[int, str, NDArray[np.uint8]], None]) -> list[Scores]:
-        """Score the student and its moving average; save the picture of what would be deployed.
+    def run(
+        self, model: ModelPlain, step: int, show: Callable[[int, str, NDArray[np.uint8]], None] | None = None
+    ) -> list[Scores]:
+        """Score the student and its moving average.
 
         Args:
             model: the model to test.
-            step: iterations done; pictures are ``images_dir/<name>/<name>_<step>.png``.
-            show: is handed step, name and picture (uint8 (H, W, C)), too.
+            step: iterations done.
+            show: where given, the picture of what would be deployed is saved as
+                ``images_dir/<name>/<name>_<step>.png``, and ``show`` is handed step, name and picture (uint8
+                (H, W, C)), too.
 
         Returns:
-            The scores, deployed weights first.
+            The scores, labelled "E" and "G", deployed weights first.
         """
         labels = [model.tested_weights] + (["G"] if model.tested_weights != "G" else [])
         table = [Scores(label) for label in labels]
         for name, item, truth in self._items():
             for scores in table:
-                estimate = _restore(model, item, scores.weights)
-                scores.add(name, estimate, truth, self._shave)
-                if scores.weights == model.tested_weights:
+                estimate = _restore(model, item, scores.label)
+                scores.images[name] = truth.score(estimate)
+                if show is not None and scores.label == model.tested_weights:
                     save_image(self.images_dir / name / f"{Path(name).name}_{step}.png", estimate)
                     show(step, name, estimate)
         return table
@@ -89,17 +74,50 @@ class TestPhase:
             table.append(Scores("Teacher"))
         for name, item, truth in self._items():
             for scores in table:
-                if scores.weights == "bicubic":
+                if scores.label == "bicubic":
                     estimate = bicubic_upscale(_to_array(item["L"]), self._scale)
                 else:
-                    estimate = _restore(model, item, scores.weights)
-                scores.add(name, estimate, truth, self._shave)
+                    estimate = _restore(model, item, scores.label)
+                scores.images[name] = truth.score(estimate)
         return table
 
-    def _items(self) -> Iterator[tuple[str, Mapping[str, Any], NDArray[np.uint8]]]:
+    def _items(self) -> Iterator[tuple[str, Mapping[str, Any], GroundTruth]]:
         for i in range(len(self._dataset)):
             item = self._dataset[i]
-            yield item["name"], item, _to_array(item["H"])
+            yield item["name"], item, GroundTruth(_to_array(item["H"]), shave_of(self._scale))
+
+
+class BestWeights:
+    """Keeps the deployed weights of the best test so far, by PSNR-Y.
+
+    Args:
+        model: whose weights.
+        chooser: the set that decides: the validation set where there is one.
+        start: iterations done before; 0: whatever an earlier attempt kept does not count.
+    """
+
+    def __init__(self, model: ModelPlain, chooser: str, start: int) -> None:
+        self._model = model
+        self._chooser = chooser
+        recorded = read_best(model.models_dir) if start else None
+        alike = recorded is not None and recorded.get("set") == chooser
+        self._best = _as_score(recorded["psnr_y"]) if recorded is not None and alike else -math.inf
+
+    def offer(self, step: int, scores: Scores) -> None:
+        """Keep the weights if they are better than all before.
+
+        Raises:
+            CheckpointError: they cannot be written.
+        """
+        value = scores.mean("psnr_y")
+        if value > self._best:
+            self._best = value
+            path = self._model.save_best(step, {"set": self._chooser, "psnr_y": finite(value)})
+            LOGGER.info("    best so far, by PSNR-Y on the %s set: kept as %s", self._chooser, path)
+
+
+def _as_score(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else math.inf  # JSON has no infinity: recorded as null
 
 
 def _restore(model: ModelPlain, item: Mapping[str, Any], weights: str) -> NDArray[np.uint8]:

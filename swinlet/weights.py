@@ -26,7 +26,29 @@ _LISTED = 4  # tensors named in a message
 _WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model", "model_state_dict", "netG", "netE")
 
 
+@dataclass(frozen=True)
+class WeightFile:
+    """A network's weights as a file holds them.
+
+    Attributes:
+        path: the file.
+        source: option and file, for messages.
+        state: parameter names to tensors, on the CPU.
+        wrapper: the key that the weights stood under, "" for a bare state dict.
+    """
+
+    path: Path
+    source: str
+    state: dict[str, Tensor]
+    wrapper: str
+
+
 def read_weights(path: Path, key: str) -> dict[str, Tensor]:
+    """The ``state`` of ``read_weight_file``."""
+    return read_weight_file(path, key).state
+
+
+def read_weight_file(path: Path, key: str) -> WeightFile:
     """Read a network's weights, onto the CPU.
 
     Args:
@@ -38,15 +60,16 @@ def read_weights(path: Path, key: str) -> dict[str, Tensor]:
     """
     is_safetensors = path.suffix.lower() == ".safetensors"
     content = _read_safetensors(path, key) if is_safetensors else read_pth(path, key)
-    state = _find_state(content)
-    if state is None:
+    found_state = _find_state(content)
+    if found_state is None:
         found = list(cast("Mapping[str, Any]", content)) if isinstance(content, Mapping) else [type(content).__name__]
         held = ", ".join(map(str, found))[:200] or "nothing"
         raise CheckpointError(f"{key}: {path} holds no network weights (found: {held})")
+    wrapper, state = found_state
     prefix = "module."  # left by DataParallel
     if all(name.startswith(prefix) for name in state):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+    return WeightFile(path, f"{key}: {path}", state, wrapper)
 
 
 def _read_safetensors(path: Path, key: str) -> object:
@@ -95,14 +118,14 @@ def _reason(error: Exception) -> str:
     return f"it is empty, damaged or of another format ({type(error).__name__})"
 
 
-def _find_state(content: object, depth: int = 4) -> dict[str, Tensor] | None:
+def _find_state(content: object, wrapper: str = "", depth: int = 4) -> tuple[str, dict[str, Tensor]] | None:
     if not isinstance(content, Mapping) or not content or depth == 0:
         return None
     mapping = cast("Mapping[object, object]", content)
     if all(isinstance(name, str) and isinstance(value, Tensor) for name, value in mapping.items()):
-        return dict(cast("Mapping[str, Tensor]", mapping))
-    inner = (_find_state(mapping.get(name), depth - 1) for name in _WEIGHT_KEYS)
-    return next((state for state in inner if state is not None), None)
+        return wrapper, dict(cast("Mapping[str, Tensor]", mapping))
+    inner = (_find_state(mapping.get(name), name, depth - 1) for name in _WEIGHT_KEYS)
+    return next((found for found in inner if found is not None), None)
 
 
 def load_into(network: torch.nn.Module, state: Mapping[str, Tensor], *, strict: bool, source: str) -> None:
@@ -162,17 +185,44 @@ class Recorded:
 
 
 def recorded_network(path: Path) -> Recorded:
-    """Read it from a .safetensors file's metadata, or from the manifest beside a ``{step}_{label}.pth``."""
+    """Read it from where it may stand.
+
+    That is a .safetensors file's metadata; the manifest beside a ``{step}_{label}.pth``; or, where the folder is
+    called models as in a run of the reference, the option files in the folder options beside it.
+    """
+    if path.suffix.lower() == ".safetensors":
+        return _as_recorded(_metadata(path))
+    manifest = _read_json(path.with_name(f"{path.name.partition('_')[0]}.json"))
+    if isinstance(manifest, dict) and "network" in manifest:
+        return _as_recorded(cast("dict[str, Any]", manifest)["network"])
+    if path.absolute().parent.name != "models":
+        return Recorded()
+    found = {_as_recorded(_student_section(file)) for file in (path.absolute().parents[1] / "options").glob("*.json")}
+    return found.pop() if len(found) == 1 else Recorded()  # a folder that served several runs tells nothing
+
+
+def _metadata(path: Path) -> object:
     try:
-        if path.suffix.lower() == ".safetensors":
-            with cast("Any", safetensors.safe_open)(path, "pt") as file:
-                metadata: dict[str, str] = file.metadata() or {}
-            record: Any = json.loads(metadata.get("config", "{}")) | {"net_type": metadata.get("net_type")}
-        else:
-            manifest = path.with_name(f"{path.name.partition('_')[0]}.json")
-            record = json.loads(manifest.read_text(encoding="utf-8"))["network"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError):
-        return Recorded()  # other programs' files have neither
+        with cast("Any", safetensors.safe_open)(path, "pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+        return json.loads(metadata.get("config", "{}")) | {"net_type": metadata.get("net_type")}
+    except (OSError, ValueError, TypeError, RecursionError, safetensors.SafetensorError):
+        return None  # other programs write other metadata
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None  # other programs' files
+
+
+def _student_section(options: Path) -> object:
+    content = _read_json(options)
+    return cast("dict[str, Any]", content).get("netG") if isinstance(content, dict) else None
+
+
+def _as_recorded(record: object) -> Recorded:
     if not isinstance(record, dict):
         return Recorded()
     net_type, img_range = (cast("dict[str, Any]", record).get(key) for key in ("net_type", "img_range"))

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from swinlet.checkpoint import newest_sealed, unsealed_steps, write_atomic, write_set
+from swinlet.checkpoint import newest_sealed, unsealed_steps, write_file, write_set
 from swinlet.errors import CheckpointError
+from swinlet.utils.files import write_atomic
 from swinlet.weights import load_into, read_pth, read_weights
 
 A = {"a.weight": torch.tensor([1.0, 2.0]), "b": torch.tensor(3.0)}
@@ -244,28 +245,10 @@ def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> Non
         file.write(b"half of the new")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(CheckpointError, match=r"x\.pth: cannot be written: .*No space left"):
+    with pytest.raises(OSError, match="No space left"):
         write_atomic(path, disk_full)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_device_that_fills_up_inside_torch_save(tmp_path: Path) -> None:
-    """torch.save reports a failed write as a RuntimeError."""
-
-    class Full:
-        def __init__(self, file: Any) -> None:
-            self.file = file
-
-        def write(self, data: bytes) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        def flush(self) -> None:
-            pass
-
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        write_atomic(tmp_path / "x.pth", lambda file: torch.save(A, Full(file)))
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, TypeError])
@@ -281,8 +264,8 @@ def test_an_interrupted_write_leaves_no_temporary_file(tmp_path: Path, error: ty
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        write_atomic(tmp_path / "file" / "x.pth", lambda file: file.write(b"x"))
+    with pytest.raises(CheckpointError, match=r"x\.pth: cannot be written: "):
+        write_file(tmp_path / "file" / "x.pth", b"x")
 
 
 def test_a_folder_that_cannot_be_synced_does_not_spoil_the_write(

@@ -21,6 +21,7 @@ from swinlet.models.select_network import define_G
 from swinlet.options import Options, load_options, parse_options
 from swinlet.train import train
 from swinlet.validation import TestPhase
+from swinlet.weights import recorded_network
 
 ROOT = Path(__file__).resolve().parents[1]
 NET: dict[str, Any] = {"embed_dim": 12, "depths": [2, 1], "num_heads": [2, 2], "window_size": 4}
@@ -127,7 +128,8 @@ class TestResults:
     def test_layout(self, reference_run: Path) -> None:
         models = sorted(path.name for path in (reference_run / "models").iterdir())
         labels = ["_E.pth", "_G.pth", "_P.pth", "_optimizerG.pth"]
-        assert models == sorted([f"{step}{tail}" for step in (2, 4, 6) for tail in (".json", *labels)])
+        sets = [f"{step}{tail}" for step in (2, 4, 6) for tail in (".json", *labels)]
+        assert models == sorted([*sets, "best.json", "best_E.pth"])
         pictures = sorted(str(path.relative_to(reference_run)) for path in (reference_run / "images").rglob("*.png"))
         assert pictures == ["images/chelsea/chelsea_3.png", "images/chelsea/chelsea_6.png"]
         assert len(list((reference_run / "options").glob("*.json"))) == 1
@@ -144,8 +146,20 @@ class TestResults:
         assert set(losses[0]["losses"]) == {"l_g_L1", "l_g_distill", "l_g_feature", "G_loss"}
         tests = records(reference_run, "test")
         assert [(record["step"], record["weights"]) for record in tests] == [(3, "E"), (3, "G"), (6, "E"), (6, "G")]
+        for test in tests:
+            assert set(test["mean"]) == {"psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"}
+            assert test["mean"] == test["images"]["chelsea"]
+            assert test["set"] == "test"
         compared = {record["weights"]: record["mean"] for record in records(reference_run, "comparison")}
         assert set(compared) == {"bicubic", "E", "Teacher"}
+
+    def test_the_log_names_all_scores(self, reference_run: Path) -> None:
+        mean = records(reference_run, "test")[0]["mean"]
+        line = (
+            f"<epoch:  2, iter:       3, Average PSNR : {mean['psnr_rgb']:.2f}dB (RGB), {mean['psnr_y']:.2f}dB (Y), "
+            f"SSIM {mean['ssim_rgb']:.4f} (RGB), {mean['ssim_y']:.4f} (Y), student (EMA)"
+        )
+        assert line in (reference_run / "train.log").read_text()
 
     def test_the_score_is_that_of_the_saved_picture(self, reference_run: Path, photos: Path) -> None:
         picture = np.asarray(Image.open(reference_run / "images/chelsea/chelsea_6.png"), dtype=np.float64)
@@ -323,6 +337,71 @@ def wait_for(path: Path, text: str) -> None:
         time.sleep(0.02)
 
 
+class TestBest:
+    """The deployed weights of the best test so far are kept."""
+
+    @staticmethod
+    def best(run: Path) -> dict[str, Any]:
+        return json.loads((run / "models" / "best.json").read_text())
+
+    def test_best_is_the_best_test_by_psnr_y_of_the_moving_average(self, reference_run: Path) -> None:
+        tests = [record for record in records(reference_run, "test") if record["weights"] == "E"]
+        winner = max(tests, key=lambda record: record["mean"]["psnr_y"])
+        best = self.best(reference_run)
+        assert (best["step"], best["psnr_y"], best["set"]) == (winner["step"], winner["mean"]["psnr_y"], "test")
+        assert best["file"] == "best_E.pth"
+        assert recorded_network(reference_run / "models" / "best_E.pth").net_type == "swinir_student"
+        kept = torch.load(reference_run / "models" / "best_E.pth", weights_only=True)
+        if winner["step"] == 6:
+            saved = torch.load(reference_run / "models" / "6_E.pth", weights_only=True)
+            assert all(torch.equal(kept[name], saved[name]) for name in saved)
+
+    def test_the_validation_set_chooses_and_is_scored(self, photos: Path, tmp_path: Path) -> None:
+        data = tree(photos, tmp_path)
+        data["datasets"]["val"] = {"dataroot_H": str(photos / "train")}
+        assert train(parse_options(data))
+        sets = [(r["step"], r["set"], r["weights"], len(r["images"])) for r in records(tmp_path / "run", "test")]
+        assert sets == [
+            (s, *kind) for s in (3, 6) for kind in [("test", w, 1) for w in "EG"] + [("val", w, 3) for w in "EG"]
+        ]
+        winner = max(
+            (r for r in records(tmp_path / "run", "test") if r["set"] == "val" and r["weights"] == "E"),
+            key=lambda record: record["mean"]["psnr_y"],
+        )
+        best = self.best(tmp_path / "run")
+        assert (best["set"], best["step"], best["psnr_y"]) == ("val", winner["step"], winner["mean"]["psnr_y"])
+        assert "Average PSNR on val : " in (tmp_path / "run" / "train.log").read_text()
+        assert [path.name for path in (tmp_path / "run" / "images").iterdir()] == ["chelsea"]  # of the test set alone
+
+    def test_a_validation_set_is_enough(self, photos: Path, tmp_path: Path) -> None:
+        data = tree(photos, tmp_path)
+        data["datasets"]["val"] = data["datasets"].pop("test")
+        assert train(parse_options(data))
+        assert self.best(tmp_path / "run")["set"] == "val"
+
+    def test_without_moving_average_the_student_is_kept(self, photos: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path, E_decay=0, total_iter=3))
+        assert self.best(tmp_path / "run")["file"] == "best_G.pth"
+        assert (tmp_path / "run" / "models" / "best_G.pth").exists()
+
+    @pytest.mark.parametrize(("recorded", "kept"), [(99.0, True), (None, True), (-99.0, False)])
+    def test_a_resumed_run_knows_its_best(
+        self, photos: Path, tmp_path: Path, recorded: float | None, kept: bool
+    ) -> None:
+        """null stands for an infinite PSNR."""
+        train(options(photos, tmp_path, total_iter=3))
+        path = tmp_path / "run" / "models" / "best.json"
+        path.write_text(json.dumps(self.best(tmp_path / "run") | {"psnr_y": recorded, "step": 77}))
+        train(options(photos, tmp_path, total_iter=4))
+        assert (self.best(tmp_path / "run")["step"] == 77) == kept
+
+    def test_a_broken_record_is_passed_over(self, photos: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path, total_iter=3))
+        (tmp_path / "run" / "models" / "best.json").write_text("{")
+        train(options(photos, tmp_path, total_iter=4))
+        assert self.best(tmp_path / "run")["step"] == 4
+
+
 class TestBadInput:
     def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_good_checkpoint(
         self, photos: Path, tmp_path: Path
@@ -330,8 +409,9 @@ class TestBadInput:
         train(options(photos, tmp_path, total_iter=2))
         with pytest.raises(TrainingError, match=r"iteration \d: the loss is not a number.*G_optimizer_lr"):
             train(options(photos, tmp_path, total_iter=20, G_optimizer_lr=1e30))
-        assert sorted(path.name for path in (tmp_path / "run" / "models").glob("*.json"))[0] == "2.json"
-        state = final_state(tmp_path / "run", max(int(p.stem) for p in (tmp_path / "run" / "models").glob("*.json")))
+        steps = [int(path.stem) for path in (tmp_path / "run" / "models").glob("*.json") if path.stem != "best"]
+        assert min(steps) == 2
+        state = final_state(tmp_path / "run", max(steps))
         assert all(torch.isfinite(tensor).all() for tensor in state.values())
 
     def test_a_failing_test_phase_loses_no_checkpoint(self, photos: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
         names: one per pair: the path of the L file (of the H file where there is no L folder) relative to its
             folder, with forward slashes and without suffix: ``babyx4``, ``animals/dogx4``. All differ: without
             an L folder ``dog.png`` and ``dog.jpg`` may be side by side, and keep their suffixes.
-        skipped: with ``on_bad_image="skip"``, the reasons for leaving images out, one per problem.
+        skipped: unless bad images are errors, the reasons for leaving images out, one per problem.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
         H_size: int = 96,
         seed: int = 0,
         shuffle: bool = True,
-        on_bad_image: Literal["error", "skip"] = "error",
+        on_bad_image: Literal["error", "skip", "collect"] = "error",
         name: str = "datasets.train",
     ) -> None:
         """Find, pair and check all images.
@@ -77,7 +77,8 @@ class DatasetSR(Dataset[dict[str, Any]]):
             H_size: side of the H patches in training, a multiple of ``scale``; no image may be smaller.
             seed: decides about order, crops and augmentation.
             shuffle: visit the images of each epoch in random order, else in the order of their paths.
-            on_bad_image: "error" refuses the dataset; "skip" leaves bad images out and logs one warning.
+            on_bad_image: "error" refuses the dataset; "skip" leaves bad images out and logs one warning; "collect"
+                leaves them out without a word, for a caller who tells of ``skipped``.
             name: section of the option file that the arguments come from, for messages.
 
         Raises:
@@ -308,6 +309,6 @@ def _report(problems: list[str], n_left: int, on_bad_image: str, option: str) ->
         raise DataError(f"{option}: problems with its images ({len(problems)}):\n{listing}\n{advice}.")
     if not n_left:
         raise DataError(f"{option}: no usable image is left:\n{listing}")
-    if problems:
+    if problems and on_bad_image == "skip":
         LOGGER.warning("%s: bad images left out (%d):\n%s", option, len(problems), listing)
     return problems

@@ -21,12 +21,15 @@ from swinlet.options.names import DATASETS, named_class
 LOGGER = logging.getLogger("swinlet")
 
 
-def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
+Phase = Literal["train", "test", "val"]
+
+
+def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
     """Open and check a data set.
 
     Args:
         opt: the options of a run.
-        phase: "train" or "test".
+        phase: "train" for patches, "test" and "val" for whole images.
 
     Raises:
         OptionError: the section is missing.
@@ -38,7 +41,7 @@ def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
         section.dataroot_L,
         scale=opt.scale,
         n_channels=opt.n_channels,
-        phase=phase,
+        phase="train" if phase == "train" else "test",
         H_size=section.H_size,
         seed=opt.train.manual_seed,
         shuffle=section.dataloader_shuffle,
@@ -49,15 +52,16 @@ def define_Dataset(opt: Options, phase: Literal["train", "test"]) -> DatasetSR:
     return dataset
 
 
-def define_Datasets(opt: Options) -> tuple[DatasetSR, DatasetSR | None]:
-    """Open and check the training set and, where the options name one, the test set.
+def define_Datasets(opt: Options) -> dict[Phase, DatasetSR]:
+    """Open and check the training set and, where the options name them, the test and the validation set.
 
     Raises:
         OptionError: there is no training set.
-        DataError: the faults of both sets, at once.
+        DataError: the faults of all sets, at once.
     """
-    phases: list[Literal["train", "test"]] = ["train", "test"] if opt.datasets.test else ["train"]
-    found: dict[str, DatasetSR] = {}
+    others: tuple[Phase, ...] = ("test", "val")
+    phases: list[Phase] = ["train", *(phase for phase in others if getattr(opt.datasets, phase) is not None)]
+    found: dict[Phase, DatasetSR] = {}
     faults: list[str] = []
     for phase in phases:
         try:
@@ -66,10 +70,10 @@ def define_Datasets(opt: Options) -> tuple[DatasetSR, DatasetSR | None]:
             faults.append(str(error))
     if faults:
         raise DataError("\n".join(faults))
-    return found["train"], found.get("test")
+    return found
 
 
-def _section(opt: Options, phase: Literal["train", "test"]) -> DatasetOptions:
+def _section(opt: Options, phase: Phase) -> DatasetOptions:
     section: DatasetOptions | None = getattr(opt.datasets, phase)
     if section is None:
         raise OptionError(f"datasets.{phase}: missing; training needs it, e.g. {{dataroot_H: 'folder'}}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from swinlet.checkpoint import SealedSet, write_set
+from swinlet.checkpoint import SealedSet, write_best, write_set
 from swinlet.distillation import TrainingTask, select_distillation
 from swinlet.errors import CheckpointError
 from swinlet.models.network_swinir import SwinIR
@@ -196,11 +196,29 @@ class ModelPlain:
         states["optimizerG"] = self._optimizer.state_dict()
         scaler = self._scaler
         extra = {
-            "network": {"net_type": self.opt.netG.net_type, **self.netG.config},
+            "network": self._network_record(),
             "options": self.opt.model_dump(mode="json"),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
         return write_set(self.models_dir, step, states, extra)
+
+    def save_best(self, step: int, record: Mapping[str, Any]) -> Path:
+        """Write the deployed weights as ``models/best_E.pth`` (``best_G.pth`` without moving average).
+
+        Args:
+            step: iterations done.
+            record: what ``models/best.json`` is to say of them besides.
+
+        Raises:
+            CheckpointError: the folder cannot be written.
+        """
+        network = self.netG if self.netE is None else self.netE
+        record = {"step": step, **record, "network": self._network_record()}
+        return write_best(self.models_dir, self.tested_weights, network.official_state_dict(), record)
+
+    def _network_record(self) -> dict[str, Any]:
+        """What a reader of the weights needs to know besides."""
+        return {"net_type": self.opt.netG.net_type, **self.netG.config}
 
     def load_checkpoint(self, sealed: SealedSet) -> None:
         """Continue from a complete checkpoint of this run, after ``init_train``.

@@ -29,10 +29,10 @@ def _top(opt: Options) -> Iterator[str]:
 
 
 def _datasets(opt: Options) -> Iterator[str]:
-    if opt.datasets.test is not None:
-        names = ("H_size", "dataloader_shuffle", "dataloader_num_workers", "dataloader_batch_size")
-        for name in _given(opt.datasets.test, names):
-            yield f"datasets.test.{name} (test images are read whole, one after the other)"
+    names = ("H_size", "dataloader_shuffle", "dataloader_num_workers", "dataloader_batch_size")
+    for phase, section in (("test", opt.datasets.test), ("val", opt.datasets.val)):
+        for name in _given(section, names) if section is not None else ():
+            yield f"datasets.{phase}.{name} (its images are read whole, one after the other)"
 
 
 def _networks(opt: Options) -> Iterator[str]:
@@ -95,9 +95,9 @@ def _training(opt: Options) -> Iterator[str]:
         yield f"train.G_scheduler_milestones {late} (never reached: total_iter is {train.total_iter})"
     for name in _given(train, unused[train.G_scheduler_type]):
         yield f"train.{name} (G_scheduler_type is {train.G_scheduler_type!r})"
-    if opt.datasets.test is None:
+    if opt.datasets.test is None and opt.datasets.val is None:
         for name in _given(train, ("checkpoint_test",)):
-            yield f"train.{name} (datasets.test is not set)"
+            yield f"train.{name} (neither datasets.test nor datasets.val is set)"
     if opt.path.pretrained_optimizerG is not None and not train.G_optimizer_reuse:
         yield "path.pretrained_optimizerG (train.G_optimizer_reuse is false)"
     if opt.path.pretrained_netE is not None and train.E_decay == 0:

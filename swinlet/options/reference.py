@@ -25,7 +25,7 @@ def markdown_reference() -> str:
     sections = [
         ("Top level", schema),
         ("path", definitions["PathOptions"]),
-        ("datasets.train, datasets.test", definitions["DatasetOptions"]),
+        ("datasets.train, datasets.test, datasets.val", definitions["DatasetOptions"]),
         ("netG, netTeacher", definitions["NetworkOptions"]),
         ("train", definitions["TrainOptions"]),
     ]

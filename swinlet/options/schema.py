@@ -183,10 +183,13 @@ class DatasetOptions(Section):
 
 
 class DatasetsOptions(Section):
-    """The training and the test set."""
+    """The training, the test and the validation set."""
 
     train: DatasetOptions | None = Field(default=None, description="Patches to learn from.")
     test: DatasetOptions | None = Field(default=None, description="Whole images scored and saved during training.")
+    val: DatasetOptions | None = Field(
+        default=None, description="Whole images scored with them; they, rather than the test set, choose best_E.pth."
+    )
 
 
 class NetworkOptions(Section):

@@ -69,6 +69,48 @@ class _MarkedFormatter(logging.Formatter):
         return mark + super().format(record)
 
 
+class ProgressBar:
+    """Progress of a command: how many of how many, time left, what is being done. Shown on a terminal only."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            ),
+            console=CONSOLE,
+            expand=True,
+            disable=not CONSOLE.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None)
+        self._begun = 0
+
+    def __enter__(self) -> "ProgressBar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def start(self, total: int) -> None:
+        """Say how many steps there are."""
+        self._progress.update(self._task, total=total)
+
+    def advance(self, description: str) -> None:
+        """The next step begins; those before it are done."""
+        self._progress.update(self._task, completed=self._begun, description=description)
+        self._begun += 1
+
+    def show(self, description: str) -> None:
+        """All steps are done; something else begins."""
+        self._progress.update(self._task, completed=self._begun, description=description)
+
+
 class TrainingBar:
     """Progress of a run: iterations, it/s, time left, losses, last PSNR. Shown on a terminal only.
 

@@ -27,3 +27,27 @@ def make_accelerator(
     # accelerate keeps device and precision in a state shared by the process; a second model may need others.
     AcceleratorState._reset_state(reset_partial_state=True)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
+
+
+def inference_device(name: str) -> torch.device:
+    """The device for restoring images.
+
+    Args:
+        name: "auto" (CUDA where present, else MPS, else the CPU), or torch's name, such as "cpu" or "cuda:1".
+
+    Raises:
+        OptionError: there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("not supported")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OptionError(f"--device {name}: there is no such device here ({reason}): use auto or cpu") from error
+    return device

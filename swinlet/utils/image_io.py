@@ -100,6 +100,16 @@ def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array
     return np.ascontiguousarray(pixels)
 
 
+def is_gray(path: str | os.PathLike[str]) -> bool:
+    """Whether an image file has one colour channel (alpha aside), by its header; palettes count as colour.
+
+    Raises:
+        DataError: as ``read_image``, but for damage behind the header.
+    """
+    with _opened(path) as image:
+        return set(image.getbands()) - {"A", "a"} in ({"1"}, {"L"}, {"I"}, {"F"})
+
+
 def save_image(path: str | os.PathLike[str], image: Array) -> None:
     """Write a PNG file so that it is there whole or not at all: under a temporary name, then renamed.
 

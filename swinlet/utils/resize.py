@@ -98,6 +98,11 @@ def _taps(length: int, factor: Fraction, first: int, count: int) -> Taps:
 
 def _resize_rows(image: Image, taps: Taps) -> Image:
     """One pass along the first axis: (H, ...) to (count, ...), rounded and clipped to 8 bits."""
+    return round_to_uint8(_weigh_rows(image, taps))
+
+
+def _weigh_rows(image: Image | Floats, taps: Taps) -> Floats:
+    """One pass along the first axis: (H, ...) to (count, ...), neither rounded nor clipped."""
     indices, weights = taps
     pixels = np.reshape(image, (image.shape[0], -1))
     # Tap by tap rather than by a matrix product: the order of summation, and so every last bit, does not
@@ -105,9 +110,12 @@ def _resize_rows(image: Image, taps: Taps) -> Image:
     total = np.zeros((indices.shape[0], pixels.shape[1]))
     for tap in range(indices.shape[1]):
         total += weights[:, tap, None] * pixels[indices[:, tap]]
-    np.floor(total + 0.5, out=total)
-    rounded = total.clip(0, 255).astype(np.uint8)
-    return np.reshape(rounded, (indices.shape[0], *image.shape[1:]))
+    return np.reshape(total, (indices.shape[0], *image.shape[1:]))
+
+
+def round_to_uint8(values: Floats) -> Image:
+    """Round half up, and clip, as MATLAB's ``uint8``."""
+    return np.floor(values + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def _resize_columns(image: Image, taps: Taps) -> Image:
@@ -178,6 +186,32 @@ def bicubic_upscale(image: Image, scale: int) -> Image:
         TypeError, ValueError: as in :func:`imresize`.
     """
     return imresize(image, Fraction(scale))
+
+
+def bicubic_round_trip(plane: Image, scale: int) -> Image:
+    """Shrink one channel by ``scale`` and enlarge it again without rounding in between.
+
+    What the tables of papers call bicubic, since SRCNN (Dong et al., 2014): a channel is made floating-point first,
+    so that MATLAB's ``imresize`` has nothing to round before the end.
+
+    Args:
+        plane: uint8 (H, W), H and W multiples of ``scale``.
+        scale: integer of at least 1.
+
+    Returns:
+        uint8 (H, W).
+
+    Raises:
+        ValueError: a side is no multiple of ``scale``.
+    """
+    if plane.shape[0] % scale or plane.shape[1] % scale:
+        raise ValueError(f"the sides of an image of shape {plane.shape} are not multiples of {scale}")
+    values: Floats = plane.astype(np.float64)
+    for factor in (Fraction(1, scale), Fraction(scale)):
+        for _ in range(2):  # the height, then, turned, the width
+            count = round(values.shape[0] * factor)
+            values = _weigh_rows(values, _taps(values.shape[0], factor, 0, count)).T
+    return round_to_uint8(values)
 
 
 def _downscaled_size(image: Image, scale: int) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 from contextlib import ExitStack
 from logging.handlers import MemoryHandler
@@ -17,6 +16,7 @@ import swinlet
 from swinlet.errors import CheckpointError
 from swinlet.options import Options
 from swinlet.utils.console import LOGGER, log_to_file
+from swinlet.utils.finite import finite
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -73,7 +73,7 @@ class RunLog:
         """Append a line to metrics.jsonl. Numbers that JSON lacks (infinite PSNR, NaN losses) become null."""
         line = {"type": kind, "step": step, "time": round(time.time(), 3), **values}
         assert self._metrics is not None, "open() comes first"
-        self._metrics.write(json.dumps(_finite(line)) + "\n")
+        self._metrics.write(json.dumps(finite(line)) + "\n")
         self._metrics.flush()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -105,9 +105,3 @@ def _save_options(folder: Path, options: dict[str, Any]) -> None:
     names = [f"train_{stamp}.json", *(f"train_{stamp}_{i}.json" for i in range(2, 100))]
     path = next(folder / name for name in names if not (folder / name).exists())
     path.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,137 @@
+"""One evaluation, from files to results."""
+
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import swinlet
+from swinlet.errors import DataError, SwinletError
+from swinlet.evaluation.latency import measure_latency
+from swinlet.evaluation.models import Contender, NamedFile, open_contenders
+from swinlet.evaluation.results import Evaluation, TestSetResult
+from swinlet.evaluation.scoring import Saver, score_testset
+from swinlet.evaluation.testsets import OpenTestSet, open_testset
+from swinlet.inference import RestoreOptions
+from swinlet.utils.console import ProgressBar
+from swinlet.utils.image_io import save_image
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to score, on what, and how.
+
+    Attributes:
+        weights: the students.
+        testsets: folders, see ``open_testset``.
+        restore: device, precision, tiles, self-ensemble.
+        teacher: weight file.
+        scale: needed without networks; otherwise theirs, and others are refused.
+        net_types: label (None: all) -> net_type of weight files that do not tell V1 from V2.
+        save_images: folder for all pictures, ``<folder>/<test set>/<model>/<image>.png``.
+        latency_size: side of the LR image that latency is measured with; 0: not at all.
+    """
+
+    weights: tuple[NamedFile, ...]
+    testsets: tuple[Path, ...]
+    restore: RestoreOptions
+    teacher: Path | None = None
+    scale: int | None = None
+    net_types: Mapping[str | None, str] = field(default_factory=dict[str | None, str])
+    save_images: Path | None = None
+    latency_size: int = 128
+
+
+def evaluate(request: EvaluationRequest, bar: ProgressBar) -> Evaluation:
+    """Score everything that can be scored; what cannot be is told in ``problems``.
+
+    Raises:
+        SwinletError: nothing can be scored at all.
+    """
+    begin = time.time()
+    contenders, problems = open_contenders(
+        request.weights,
+        request.teacher,
+        scale=request.scale,
+        net_types=request.net_types,
+        options=request.restore,
+    )
+    scale = request.scale or (contenders[0].network.upscale if contenders else None)
+    if scale is None:
+        raise SwinletError("\n".join([*problems, "no scale is known: pass --scale, e.g. --scale 4"]))
+    testsets = _open_testsets(request.testsets, scale, contenders, problems)
+    if not testsets:
+        raise DataError("\n".join(problems))
+    bar.start(sum(len(testset.dataset) for testset in testsets) * max(len(contenders), 1))
+    sets: list[TestSetResult] = []
+    for testset in testsets:
+        save = None if request.save_images is None else _saver(request.save_images / testset.name)
+        result, faults = score_testset(testset, contenders, scale, save=save, advance=bar.advance)
+        sets.append(result)
+        problems += faults
+    if contenders and request.latency_size:
+        bar.show("measuring latency")
+        times = measure_latency([contender.restorer for contender in contenders], request.latency_size)
+        for contender, latency in zip(contenders, times, strict=True):
+            contender.card.latency = latency
+    cards = [contender.card for contender in contenders]
+    return Evaluation(scale, sets, cards, problems, provenance(request.restore, begin))
+
+
+def _open_testsets(
+    folders: tuple[Path, ...], scale: int, contenders: list[Contender], problems: list[str]
+) -> list[OpenTestSet]:
+    n_channels = contenders[0].network.config["in_chans"] if contenders else 3
+    found: list[OpenTestSet] = []
+    for folder in folders:
+        try:
+            found.append(open_testset(folder, scale, n_channels))
+        except DataError as error:
+            problems.append(str(error))
+    return found
+
+
+def _saver(folder: Path) -> Saver:
+    def save(image: str, label: str, picture: Any) -> None:
+        plain = "".join("_" if character in '\\/:*?"<>|' else character for character in label)
+        save_image(folder / plain / f"{image}.png", picture)
+
+    return save
+
+
+def provenance(restore: RestoreOptions, begin: float) -> dict[str, Any]:
+    """Where numbers come from: versions, machine, settings, command line; ``begin`` is in seconds since 1970."""
+    device = restore.device
+    return {
+        "swinlet": swinlet.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(device),
+        "threads": torch.get_num_threads(),
+        "precision": restore.precision,
+        "self_ensemble": restore.self_ensemble,
+        "tile": restore.tile,
+        "tile_overlap": restore.tile_overlap if restore.tile is not None else None,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin)),
+        "seconds": round(time.time() - begin, 1),
+    }
+
+
+def _processor(device: torch.device) -> str:
+    """The processor's name where the system tells it."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{device.type}: {name}"

@@ -1,0 +1,154 @@
+"""The networks to be scored, opened from their files."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from swinlet.errors import CheckpointError
+from swinlet.evaluation.results import BICUBIC, INPUT, PUBLISHED_BICUBIC, ModelCard
+from swinlet.inference import RestoreOptions, Restorer
+from swinlet.models.cost import multiply_adds, parameter_count
+from swinlet.models.network_swinir import SwinIR
+from swinlet.models.open_network import AmbiguousNetworkError, open_network
+from swinlet.models.select_network import select_network
+from swinlet.options.names import NETWORKS
+from swinlet.options.schema import NetworkOptions
+from swinlet.utils.files import sha256_of
+from swinlet.weights import WeightFile, read_weight_file
+
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A weight file and the label to show it under; None: made from its path."""
+
+    path: Path
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network that is scored, and what is known of it."""
+
+    card: ModelCard
+    restorer: Restorer
+
+    @property
+    def network(self) -> SwinIR:
+        """The network itself."""
+        return self.restorer.network
+
+
+def open_contenders(
+    weights: Sequence[NamedFile],
+    teacher: Path | None,
+    *,
+    scale: int | None,
+    net_types: Mapping[str | None, str],
+    options: RestoreOptions,
+) -> tuple[list[Contender], list[str]]:
+    """Open the students and the teacher; what cannot be opened becomes a problem and leaves the others alone.
+
+    Args:
+        weights: the students.
+        teacher: its file.
+        scale: the scale wanted; None: that of the first network.
+        net_types: label -> net_type of files that do not tell V1 from V2; None -> that of all such files.
+        options: how they will restore.
+
+    Returns:
+        Contenders of one scale and one number of channels, the teacher last, and the problems.
+    """
+    found: list[Contender] = []
+    problems: list[str] = []
+    labels = [*_labels(weights), TEACHER]
+    files = [*(file.path for file in weights), *([teacher] if teacher is not None else [])]
+    for label, path in zip(labels, files, strict=False):
+        key = "--teacher" if label == TEACHER else "--weights"
+        try:
+            network, file = _open(path, key, label, scale, net_types)
+            _check_alike(network, file.source, scale, found)
+            found.append(_contender(network, file, label, options))
+        except CheckpointError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def _open(
+    path: Path, key: str, label: str, scale: int | None, net_types: Mapping[str | None, str]
+) -> tuple[SwinIR, WeightFile]:
+    file = read_weight_file(path, key)
+    broken = next((name for name, tensor in file.state.items() if not _is_finite(tensor)), None)
+    if broken is not None:
+        raise CheckpointError(f"{file.source}: {broken} holds values that are no numbers (NaN or infinite)")
+    given = net_types.get(label, net_types.get(None))
+    try:
+        network = open_network(file, default_type=given or ("swinir" if label == TEACHER else None))
+    except AmbiguousNetworkError as error:
+        kinds = " or ".join(f"--net-type {label}={kind}" for kind in ("swinir_student", "swinir_student_v2"))
+        raise CheckpointError(f"{error}: pass {kinds}") from error
+    if scale == 3 and network.upscale == 2 and network.upsampler == "nearest+conv":  # the same weights serve both
+        network = open_network(file, section=NetworkOptions(net_type=_name_of(network), upscale=3))
+    return network, file
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _name_of(network: SwinIR) -> str:
+    """The ``net_type`` of a network."""
+    return next(name for name in NETWORKS if select_network(name) is type(network))
+
+
+def _check_alike(network: SwinIR, source: str, scale: int | None, others: Sequence[Contender]) -> None:
+    """Refuse a network that cannot stand in one table with the others."""
+    if scale is not None and network.upscale != scale:
+        raise CheckpointError(f"{source}: these weights enlarge x{network.upscale}, but --scale is {scale}")
+    for key, text in (("upscale", "scale"), ("in_chans", "number of channels")):
+        first = others[0] if others else None
+        if first is not None and network.config[key] != first.network.config[key]:
+            raise CheckpointError(
+                f"{source}: its {text} is {network.config[key]}, that of {first.card.label} is "
+                f"{first.network.config[key]}: score it in a call of its own"
+            )
+
+
+def _contender(network: SwinIR, file: WeightFile, label: str, options: RestoreOptions) -> Contender:
+    card = ModelCard(
+        label=label,
+        role="teacher" if label == TEACHER else "student",
+        path=str(file.path),
+        sha256=sha256_of(file.path),
+        net_type=_name_of(network),
+        parameters=parameter_count(network),
+        multiply_adds=multiply_adds(network),
+    )
+    return Contender(card, Restorer(network, options))
+
+
+def _labels(weights: Sequence[NamedFile]) -> list[str]:
+    """A label for each file, all different: the given one, or the run's name, or the file's."""
+    taken = {PUBLISHED_BICUBIC, BICUBIC, INPUT, TEACHER}
+    labels: list[str] = []
+    for file in weights:
+        names = [file.label] if file.label is not None else list(_names(file.path))
+        name = next((name for name in names if name not in taken), None)
+        if name is None:
+            name = next(text for i in range(2, len(weights) + 3) if (text := f"{names[-1]} ({i})") not in taken)
+        taken.add(name)
+        labels.append(name)
+    return labels
+
+
+def _names(path: Path) -> Iterator[str]:
+    """Names for a weight file, shortest first: a run's folder name, a file's name, both."""
+    run = path.absolute().parents[1].name if path.absolute().parent.name == "models" else ""
+    if run:
+        yield run
+        yield f"{run} {path.stem}"
+    else:
+        yield path.stem

@@ -1,0 +1,82 @@
+"""From the words of a command line to an ``EvaluationRequest``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast, get_args
+
+import torch
+
+from swinlet.errors import OptionError
+from swinlet.evaluation.evaluate import EvaluationRequest
+from swinlet.evaluation.models import NamedFile
+from swinlet.inference import Precision, RestoreOptions
+from swinlet.options.names import NETWORKS
+from swinlet.utils.device import inference_device
+
+SCALES = (1, 2, 3, 4, 8)
+
+
+def evaluation_request(
+    weights: Sequence[str],
+    testsets: Sequence[Path],
+    *,
+    teacher: Path | None,
+    scale: int | None,
+    net_types: Sequence[str],
+    self_ensemble: bool,
+    tile: int | None,
+    tile_overlap: int,
+    precision: str,
+    device: str,
+    latency_size: int,
+    save_images: Path | None,
+) -> EvaluationRequest:
+    """Check and translate what ``swinlet evaluate`` was given; ``weights`` and ``net_types`` may begin with ``LABEL=``.
+
+    Raises:
+        OptionError: naming every fault.
+    """
+    faults: list[str] = []
+    if not testsets:
+        faults.append("--testset: missing: name a folder with HR images, e.g. --testset testsets/Set5")
+    if scale is not None and scale not in SCALES:
+        faults.append(f"--scale {scale}: must be one of {', '.join(map(str, SCALES))}")
+    if precision not in get_args(Precision):
+        faults.append(f"--precision {precision}: must be one of {', '.join(get_args(Precision))}")
+    if tile is not None and not 0 <= 2 * tile_overlap < tile:
+        faults.append(f"--tile {tile}: must be more than twice --tile-overlap, which is {tile_overlap}, at least 0")
+    if latency_size < 0:
+        faults.append(f"--latency-size {latency_size}: must be at least 0")
+    types: dict[str | None, str] = {}
+    for word in net_types:
+        label, _, name = word.rpartition("=")
+        if name not in NETWORKS:
+            faults.append(f"--net-type {word}: must be one of {', '.join(NETWORKS)}")
+        types[label or None] = name
+    place = torch.device("cpu")
+    try:
+        place = inference_device(device)
+        if precision == "fp16" and place.type == "cpu":
+            faults.append("--precision fp16: needs a GPU; on the CPU use bf16 or fp32")
+    except OptionError as error:
+        faults.append(str(error))
+    if faults:
+        raise OptionError("\n".join(faults))
+    return EvaluationRequest(
+        weights=tuple(map(named_file, weights)),
+        testsets=tuple(testsets),
+        restore=RestoreOptions(place, cast("Precision", precision), self_ensemble, tile, tile_overlap),
+        teacher=teacher,
+        scale=scale,
+        net_types=types,
+        save_images=save_images,
+        latency_size=latency_size,
+    )
+
+
+def named_file(word: str) -> NamedFile:
+    """``C=models/1_E.pth`` -> label C and the path; a path that has a ``=`` of its own stays whole."""
+    label, equals, path = word.partition("=")
+    if not equals or not label or not path or "/" in label or "\\" in label or Path(word).exists():
+        return NamedFile(Path(word))
+    return NamedFile(Path(path), label)

@@ -1,0 +1,116 @@
+"""Scoring test sets: each image is read once, and every contender restores it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swinlet.errors import DataError
+from swinlet.evaluation.models import Contender
+from swinlet.evaluation.results import BICUBIC, COMPARED, INPUT, PUBLISHED_BICUBIC, TestSetResult
+from swinlet.evaluation.testsets import OpenTestSet
+from swinlet.metrics import GroundTruth, Scores, luma, shave_of
+from swinlet.statistics import compare
+from swinlet.utils.image_io import is_gray
+from swinlet.utils.resize import bicubic_downscale, bicubic_round_trip, bicubic_upscale, round_to_uint8
+
+Image = NDArray[np.uint8]
+Saver = Callable[[str, str, Image], None]  # image name, label, picture
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One test image: low and high resolution, uint8 (h, w, C) and (h * scale, w * scale, C)."""
+
+    name: str
+    low: Image
+    truth: Image
+    path: Path
+
+
+def pictures(testset: OpenTestSet, problems: list[str]) -> Iterator[Picture]:
+    """The images of a test set; one that cannot be read any more is reported and left out."""
+    dataset = testset.dataset
+    for i, name in enumerate(dataset.names):
+        try:
+            item = dataset[i]
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        low, truth = (item[key].permute(1, 2, 0).numpy() for key in ("L", "H"))
+        yield Picture(name, low, truth, Path(item["H_path"]))
+
+
+def score_testset(
+    testset: OpenTestSet,
+    contenders: Sequence[Contender],
+    scale: int,
+    *,
+    save: Saver | None = None,
+    advance: Callable[[str], None] = lambda _: None,
+) -> tuple[TestSetResult, list[str]]:
+    """Score bicubic interpolation and all contenders on all images.
+
+    Args:
+        testset: the images.
+        contenders: the networks.
+        scale: of all.
+        save: is handed each restored picture.
+        advance: is told before each picture what is about to be done.
+
+    Returns:
+        The scores, and what is wrong with images that are therefore missing from every row.
+    """
+    problems = list(testset.dataset.skipped)
+    published, bicubic = Scores(PUBLISHED_BICUBIC), Scores(BICUBIC if scale > 1 else INPUT)
+    rows = [Scores(contender.card.label) for contender in contenders]
+    for picture in pictures(testset, problems):
+        truth = GroundTruth(picture.truth, shave_of(scale))
+        enlarged = bicubic_upscale(picture.low, scale)
+        bicubic.images[picture.name] = truth.score(enlarged)
+        if save is not None:
+            save(picture.name, bicubic.label, enlarged)
+        y_scores = _published_scores(picture, scale)
+        if y_scores is not None:
+            published.images[picture.name] = bicubic.images[picture.name] | y_scores
+        for contender, scores in zip(contenders, rows, strict=True):
+            advance(f"{testset.name} {picture.name}: {scores.label}")
+            estimate = contender.restorer(picture.low)
+            scores.images[picture.name] = truth.score(estimate)
+            if save is not None:
+                save(picture.name, scores.label, estimate)
+    complete = bool(published.images) and published.images.keys() == bicubic.images.keys()
+    result = TestSetResult(
+        testset.name, str(testset.folder), testset.low_resolution, [*([published] if complete else []), bicubic, *rows]
+    )
+    students = [
+        row for row, contender in zip(rows, contenders, strict=True) if contender.card.role == "student" and row.images
+    ]
+    for a, b in combinations(students, 2):
+        try:
+            result.comparisons.append(compare(a.label, b.label, _values(a), _values(b)))
+        except ValueError as error:  # all differences infinite
+            problems.append(f"{testset.name}: {error}")
+    return result, problems
+
+
+def _values(scores: Scores) -> dict[str, float]:
+    return {name: values[COMPARED] for name, values in scores.images.items()}
+
+
+def _published_scores(picture: Picture, scale: int) -> dict[str, float] | None:
+    """Y scores of bicubic interpolation as papers have them; None where LR is something else than bicubic.
+
+    The Y channel of the HR image (a gray file is its own), in 8 bits, is shrunk and enlarged without rounding in
+    between. So the tables of SRCNN (Dong et al., 2014) and its successors come out to the last digit.
+    """
+    if scale == 1 or picture.truth.shape[2] == 1:
+        return None
+    if not np.array_equal(bicubic_downscale(picture.truth, scale), picture.low):
+        return None
+    plane = picture.truth[..., 0] if is_gray(picture.path) else round_to_uint8(luma(picture.truth))
+    scores = GroundTruth(plane[..., None], shave_of(scale)).score(bicubic_round_trip(plane, scale)[..., None])
+    return {metric: scores[metric] for metric in ("psnr_y", "ssim_y")}

@@ -1,0 +1,58 @@
+"""Test sets as the field keeps them: a folder HR, and LR images beside it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from swinlet.data.dataset_sr import DatasetSR
+from swinlet.errors import DataError
+
+
+@dataclass(frozen=True)
+class OpenTestSet:
+    """A test set, found and checked.
+
+    Attributes:
+        name: of its folder.
+        folder: as given.
+        dataset: its pairs; ``dataset.skipped`` tells of the images that cannot be used.
+        low_resolution: where LR comes from, for people.
+    """
+
+    name: str
+    folder: Path
+    dataset: DatasetSR
+    low_resolution: str
+
+
+def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTestSet:
+    """Find and check the images of a test set.
+
+    Args:
+        folder: holds ``HR/`` and, optionally, ``LR_bicubic/X{scale}/`` (without it, LR is made by MATLAB's bicubic);
+            or, without both, the HR images themselves.
+        scale: of the models.
+        n_channels: 3 for RGB, 1 for gray.
+
+    Raises:
+        DataError: there is no usable image.
+    """
+    high, low = folder / "HR", folder / "LR_bicubic" / f"X{scale}"
+    if not high.is_dir():
+        if (folder / "LR_bicubic").is_dir():
+            raise DataError(f"{folder}: it has LR_bicubic, but no folder HR: put the high-resolution images there")
+        high = folder
+    has_low = high != folder and low.is_dir()
+    if scale == 1 and not has_low:
+        raise DataError(f"{folder}: models of scale 1 need the degraded images in {low}")
+    dataset = DatasetSR(
+        high,
+        low if has_low else None,
+        scale=scale,
+        n_channels=n_channels,
+        phase="test",
+        on_bad_image="collect",
+        name=f"test set {folder}",
+    )
+    name = folder.absolute().parent.name if folder.name == "HR" else folder.absolute().name
+    return OpenTestSet(name, folder, dataset, f"LR_bicubic/X{scale}" if has_low else "made by MATLAB's bicubic")

@@ -1,0 +1,86 @@
+"""From a weight file to the network that it belongs to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from swinlet.errors import CheckpointError, OptionError
+from swinlet.models.architecture import disagreements, read_architecture
+from swinlet.models.network_swinir import SwinIR
+from swinlet.models.select_network import check_recorded, given_config, select_network
+from swinlet.options import NetworkOptions
+from swinlet.options.names import NETWORKS
+from swinlet.weights import Recorded, WeightFile, load_into, recorded_network
+
+# Keys that BasicSR and the official SwinIR put their weights under. V2 has never been saved so.
+_OFFICIAL_WRAPPERS = ("params", "params_ema")
+
+
+class AmbiguousNetworkError(CheckpointError):
+    """The tensors fit two networks that compute different things, and nothing says which was meant."""
+
+
+def open_network(
+    file: WeightFile,
+    *,
+    default_type: str | None = None,
+    section: NetworkOptions | None = None,
+    section_name: str = "netG",
+) -> SwinIR:
+    """Build the network of a weight file, with its weights, on the CPU, in training mode.
+
+    The architecture is read off the tensors. Whether the blocks are V1's or V2's, which have the same tensors, and
+    ``img_range``, is taken from what ``recorded_network`` finds.
+
+    Args:
+        file: the weights.
+        default_type: the ``net_type`` of files that do not say.
+        section: has to agree with the file, and decides where the file says nothing.
+        section_name: its name, for messages.
+
+    Raises:
+        AmbiguousNetworkError: nothing tells V1 from V2.
+        CheckpointError: these are not the weights of a SwinIR, or they contradict what is recorded.
+        OptionError: the section contradicts the file.
+    """
+    recorded = recorded_network(file.path)
+    config = read_architecture(file.state, file.source)
+    if recorded.img_range is not None:
+        config["img_range"] = recorded.img_range
+    if section is not None:
+        config = _agreed(file.state, config, section, file.source, section_name)
+    net_type = section.net_type if section is not None else _net_type(file, recorded, default_type)
+    try:
+        network = select_network(net_type)(**config)
+    except ValueError as error:
+        raise CheckpointError(f"{file.source}: these are not the weights of a SwinIR: {error}") from error
+    load_into(network, file.state, strict=True, source=file.source)
+    check_recorded(network, recorded, file.source)
+    return network
+
+
+def _net_type(file: WeightFile, recorded: Recorded, default_type: str | None) -> str:
+    if recorded.net_type in NETWORKS:
+        return recorded.net_type
+    if default_type is not None:
+        return default_type
+    if file.wrapper in _OFFICIAL_WRAPPERS:
+        return "swinir"
+    raise AmbiguousNetworkError(
+        f"{file.source} does not say whether its blocks are SwinIR's or those of swinir_student_v2, which have the "
+        "same tensors"
+    )
+
+
+def _agreed(
+    state: Mapping[str, Tensor], found: dict[str, Any], section: NetworkOptions, source: str, name: str
+) -> dict[str, Any]:
+    """The file's architecture, completed by the section where weights say nothing."""
+    given = given_config(section)
+    faults = [
+        f"{name}.{key}: {value}, but {source} has {other}" for key, value, other in disagreements(state, found, given)
+    ]
+    if faults:
+        raise OptionError("\n".join(faults))
+    return found | given

@@ -1,0 +1,165 @@
+"""Which of two models is better? The paired comparison of their scores on the same images."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FEW = 10  # fewer images than this, and the percentile bootstrap is known to give too narrow an interval
+_EQUAL = 1e-9  # dB: far above the rounding of a float64 score, far below the change of a single pixel
+_DRAWS = 1_000_000  # images drawn at a time, which bounds the memory
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """b against a on one test set, one metric (PSNR-Y in dB).
+
+    Attributes:
+        a, b: labels of the models.
+        images: how many images were compared.
+        mean: mean over the images of b - a.
+        wins, losses, ties: images where b is better, worse, equal.
+        low, high: 95 % bootstrap interval of the mean over images; None with fewer than 2 images.
+        left_out: images that both have, but whose difference is infinite or not a number.
+    """
+
+    a: str
+    b: str
+    images: int
+    mean: float
+    wins: int
+    losses: int
+    ties: int
+    low: float | None
+    high: float | None
+    left_out: int = 0
+
+    @property
+    def larger_than_uncertainty(self) -> bool:
+        """Whether the interval excludes zero. It covers the choice of images alone, not that of the training seed."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    def sentence(self, where: str) -> str:
+        """The result in plain English.
+
+        Args:
+            where: name of the test set, e.g. "Set5".
+        """
+        if self.low is None or self.high is None:
+            text = self._of_one_image(where)
+        elif self.larger_than_uncertainty:
+            text = self._clear(where, self.low, self.high)
+        else:
+            text = (
+                f"{self.b} and {self.a} cannot be told apart on {where}: {self.b} - {self.a} is {_signed(self.mean)} dB"
+                f" (95 % interval {_signed(self.low)} to {_signed(self.high)} over {self.images} images; "
+                f"{self.b} {self._counts(self.wins, self.losses)})."
+            )
+        if 1 < self.images < _FEW:
+            text += f" {self.images} images are few: the interval is too narrow to rely on."
+        if self.left_out:
+            text += f" Left out because a score is infinite or not a number: {_images(self.left_out)}."
+        return text
+
+    def _of_one_image(self, where: str) -> str:
+        if self.ties:
+            found = f"{self.b} and {self.a} are equal"
+        else:
+            better, worse = (self.b, self.a) if self.wins else (self.a, self.b)
+            size = abs(self.mean)
+            found = f"{better} is better than {worse} by {size:.{_digits(size)}f} dB"
+        return f"{found} on one image of {where}, the only one compared: this says nothing about other images."
+
+    def _clear(self, where: str, low: float, high: float) -> str:
+        better, worse, wins, losses = self.b, self.a, self.wins, self.losses
+        if self.mean < 0:
+            better, worse, wins, losses = worse, better, losses, wins
+            low, high = -high, -low
+        digits = _digits(low)
+        return (
+            f"{better} is better than {worse} on {where} by {abs(self.mean):.{digits}f} dB (95 % interval "
+            f"{low:.{digits}f} to {high:.{digits}f} over {self.images} images; {self._counts(wins, losses)}): "
+            "larger than its uncertainty."
+        )
+
+    def _counts(self, wins: int, losses: int) -> str:
+        return f"better on {wins}, worse on {losses}" + (f", equal on {self.ties}" if self.ties else "")
+
+
+def compare(
+    a: str,
+    b: str,
+    scores_a: Mapping[str, float],
+    scores_b: Mapping[str, float],
+    *,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> Comparison:
+    """Compare two models image by image.
+
+    The interval is the percentile bootstrap over images: it tells how much the mean difference depends on which images
+    happened to be in the test set.
+
+    Args:
+        a, b: labels of the models.
+        scores_a, scores_b: image name -> score in dB; only images in both count. Equal infinities are a tie; a pair
+            whose difference is infinite or not a number is left out.
+        seed: of the bootstrap; the same seed and scores give the same result, in whichever order the images come.
+        resamples: how often the images are drawn anew.
+
+    Raises:
+        ValueError: no image can be compared.
+    """
+    shared = sorted(scores_a.keys() & scores_b.keys())
+    pairs = [_difference(scores_a[name], scores_b[name]) for name in shared]
+    differences = np.array([pair for pair in pairs if math.isfinite(pair)], dtype=np.float64)
+    if not len(differences):
+        raise ValueError(f"{b} and {a} cannot be compared: no image has a finite difference of their scores")
+    low = high = None
+    if len(differences) > 1:
+        low, high = np.quantile(_resampled_means(differences, seed, resamples), [0.025, 0.975]).tolist()
+    return Comparison(
+        a,
+        b,
+        images=len(differences),
+        mean=float(np.mean(differences)),
+        wins=int(np.sum(differences > 0)),
+        losses=int(np.sum(differences < 0)),
+        ties=int(np.sum(differences == 0)),
+        low=low,
+        high=high,
+        left_out=len(pairs) - len(differences),
+    )
+
+
+def _difference(a: float, b: float) -> float:
+    if a == b:  # two infinite scores, too
+        return 0.0
+    return 0.0 if abs(b - a) < _EQUAL else b - a
+
+
+def _resampled_means(differences: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
+    """Means of ``resamples`` samples of n out of the n differences (n,), drawn with replacement."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    n = len(differences)
+    means = np.empty(resamples)
+    chunk = max(_DRAWS // n, 1)
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        means[start : start + rows] = differences[random.integers(n, size=(rows, n))].mean(axis=1)
+    return means
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}"  # adding 0.0 turns -0.0 into 0.0
+
+
+def _digits(smallest: float) -> int:
+    """Decimal places, 3 or as many as show that a positive value is not 0."""
+    return max(3, math.ceil(-math.log10(smallest)))
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
