@@ -6,6 +6,7 @@ from typing import Literal
 
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.errors import DataError
+from swinlet.utils.image_io import list_images
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,20 @@ def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTes
     Raises:
         DataError: there is no usable image.
     """
+    option = f"--testset {folder}"
     high, low = folder / "HR", folder / "LR_bicubic" / f"X{scale}"
     if not high.is_dir():
         if (folder / "LR_bicubic").is_dir():
-            raise DataError(f"{folder}: it has LR_bicubic, but no folder HR: put the high-resolution images there")
+            raise DataError(f"{option}: it has LR_bicubic, but no folder HR: put the high-resolution images there")
         high = folder
     has_low = high != folder and low.is_dir()
+    try:
+        for place in (high, low) if has_low else (high,):
+            list_images(place)
+    except DataError as error:
+        raise DataError(f"{option}: {error}") from error
     if scale == 1 and not has_low:
-        raise DataError(f"{folder}: models of scale 1 need the degraded images in {low}")
+        raise DataError(f"{option}: models of scale 1 need the degraded images in {low}")
     dataset = DatasetSR(
         high,
         low if has_low else None,
@@ -52,7 +59,7 @@ def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTes
         n_channels=n_channels,
         phase="test",
         on_bad_image="collect",
-        name=f"test set {folder}",
+        name=option,
     )
     name = folder.absolute().parent.name if folder.name == "HR" else folder.absolute().name
     return OpenTestSet(name, folder, dataset, f"LR_bicubic/X{scale}" if has_low else "made by MATLAB's bicubic")
