@@ -115,6 +115,19 @@ def newest_sealed(folder: Path) -> SealedSet | None:
     return None
 
 
+def newest_weights(folder: Path) -> Path | None:
+    """The newest weights to deploy in a run's folder ``models``: the moving average, or the student without one.
+
+    Those of the newest sealed set, or, in a folder that the reference has written, of the largest iteration.
+    """
+    sealed = newest_sealed(folder)
+    if sealed is not None:
+        return sealed.files.get("E") or sealed.files.get("G")
+    steps = unsealed_steps(folder)
+    names = (folder / f"{steps[-1]}_{label}.pth" for label in "EG") if steps else ()
+    return next((path for path in names if path.is_file()), None)
+
+
 def unsealed_steps(folder: Path) -> list[int]:
     """Steps with weights but without manifest: an interrupted write, or files of the reference project."""
     found = {p.name.partition("_")[0] for p in folder.glob("*_G.pth")}

@@ -31,7 +31,11 @@ Dist = Annotated[
 
 WeightFiles = Annotated[
     list[str] | None,
-    typer.Option("--weights", help="A student's .pth or .safetensors; repeat to compare.", metavar="[LABEL=]FILE"),
+    typer.Option(
+        "--weights",
+        help="A student's .pth or .safetensors, or a run's folder; repeat to compare.",
+        metavar="[LABEL=]FILE",
+    ),
 ]
 TestSets = Annotated[
     list[Path] | None,
@@ -44,6 +48,8 @@ NetTypes = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+
+LatencySize = Annotated[int, typer.Option(help="Side of the LR image for latency; 0: do not measure.")]
 
 
 @app.callback()
@@ -81,7 +87,7 @@ def evaluate_command(
     tile_overlap: Annotated[int, typer.Option(help="LR pixels that tiles share.")] = 32,
     precision: PrecisionName = "fp32",
     device: Device = "auto",
-    latency_size: Annotated[int, typer.Option(help="Side of the LR image for latency; 0: do not measure.")] = 128,
+    latency_size: LatencySize = 128,
     save_images: Annotated[Path | None, typer.Option(help="Folder for the restored images.", metavar="DIR")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all results.", metavar="FILE")] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write per-image values.", metavar="FILE")] = None,
@@ -119,6 +125,59 @@ def evaluate_command(
         for path, form in wanted:
             write_text(path, form(evaluation))
         report_problems(evaluation.problems)
+
+
+@app.command("report")
+def report_command(
+    runs: Annotated[
+        list[str], typer.Argument(help="Folders of runs, or their metrics.jsonl or train.log.", metavar="[LABEL=]RUN")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.", metavar="FILE")],
+    teacher: TeacherFile = None,
+    testset: TestSets = None,
+    net_type: NetTypes = None,
+    crop: Annotated[
+        list[str] | None,
+        typer.Option("--crop", help="Detail of a test image to show.", metavar="NAME:LEFT,TOP,SIDE"),
+    ] = None,
+    crop_side: Annotated[int, typer.Option(help="Side of the details that are found, in HR pixels.")] = 64,
+    precision: PrecisionName = "fp32",
+    device: Device = "auto",
+    latency_size: LatencySize = 128,
+    curves_only: Annotated[bool, typer.Option("--curves-only", help="No scores, no pictures: fast.")] = False,
+) -> None:
+    """Write one HTML page about one run or several: curves, scores, pictures, token maps, options.
+
+    The page needs no other file and no network. Runs may be going on. Teacher and test sets are those of the runs'
+    options, unless others are named. Exit code 2 if anything is missing on the page.
+    """
+    with user_errors("use --precision bf16, or --curves-only"):
+        try:
+            from swinlet.report.build import build_report
+            from swinlet.report.request import report_request
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "matplotlib":
+                raise
+            raise SwinletError("swinlet report draws with matplotlib: pip install 'swinlet[report]'") from error
+
+        request = report_request(
+            runs,
+            teacher=teacher,
+            testsets=testset or [],
+            net_types=net_type or [],
+            crops=crop or [],
+            crop_side=crop_side,
+            precision=precision,
+            device=device,
+            latency_size=latency_size,
+            curves_only=curves_only,
+        )
+        check_writable(out)
+        with ProgressBar() as bar:
+            page, problems = build_report(request, bar)
+        write_text(out, page)
+        LOGGER.info("%s: %s, %.1f MB", out, "report of " + ", ".join(runs), len(page) / 1e6)
+        report_problems(problems)
 
 
 @app.command("schema")

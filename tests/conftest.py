@@ -8,7 +8,13 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+import torch
+from PIL import Image
 
+from swinlet.models.select_network import define_G
+from tests.small_run import TEACHER
+
+ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -18,6 +24,32 @@ def shared() -> Path:
     if not (SHARED / "golden").is_dir():
         pytest.skip(f"needs the reference data in {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts of the demo's photographs: train/ and test/HR."""
+    folder = tmp_path_factory.mktemp("photos")
+    crops = {
+        "train/coffee.png": (100, 100, 180, 164),
+        "train/china.jpg": (200, 150, 264, 230),
+        "train/rocket.jpg": (250, 200, 320, 270),
+        "test/HR/chelsea.png": (120, 80, 171, 128),
+    }
+    for name, box in crops.items():
+        source = ROOT / "demo" / "images" / name.replace("/HR", "")
+        target = (folder / name).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(source).convert("RGB").crop(box).save(target)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
+    torch.save({"params_ema": define_G(TEACHER | {"window_size": 4}).state_dict()}, path)
+    return path
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

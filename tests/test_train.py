@@ -18,73 +18,13 @@ from swinlet.data.select_dataset import define_Dataset
 from swinlet.errors import CheckpointError, DataError, OptionError, TrainingError
 from swinlet.models.select_model import define_Model
 from swinlet.models.select_network import define_G
-from swinlet.options import Options, load_options, parse_options
+from swinlet.options import load_options, parse_options
 from swinlet.train import train
 from swinlet.validation import TestPhase
 from swinlet.weights import recorded_network
+from tests.small_run import NET, options, tree
 
 ROOT = Path(__file__).resolve().parents[1]
-NET: dict[str, Any] = {"embed_dim": 12, "depths": [2, 1], "num_heads": [2, 2], "window_size": 4}
-TEACHER: dict[str, Any] = {"net_type": "swinir", "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2]}
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Parts of the demo's photographs: train/ and test/HR."""
-    folder = tmp_path_factory.mktemp("photos")
-    crops = {
-        "train/coffee.png": (100, 100, 180, 164),
-        "train/china.jpg": (200, 150, 264, 230),
-        "train/rocket.jpg": (250, 200, 320, 270),
-        "test/HR/chelsea.png": (120, 80, 171, 128),
-    }
-    for name, box in crops.items():
-        source = ROOT / "demo" / "images" / name.replace("/HR", "")
-        target = (folder / name).with_suffix(".png")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(source).convert("RGB").crop(box).save(target)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
-    torch.save({"params_ema": define_G(TEACHER | {"window_size": 4}).state_dict()}, path)
-    return path
-
-
-def tree(photos: Path, root: Path, teacher_file: Path | None = None, **train_keys: Any) -> dict[str, Any]:
-    """A feature distillation (with a teacher) or plain training of six iterations."""
-    return {
-        "task": "run",
-        "gpu_ids": None,
-        "path": {"root": str(root), "pretrained_netTeacher": teacher_file and str(teacher_file)},
-        "datasets": {
-            "train": {
-                "dataroot_H": str(photos / "train"),
-                "H_size": 32,
-                "dataloader_batch_size": 2,
-                "dataloader_num_workers": 0,
-            },
-            "test": {"dataroot_H": str(photos / "test" / "HR")},
-        },
-        "netG": NET,
-        "train": {
-            "total_iter": 6,
-            "distillation_type": "feature" if teacher_file else "none",
-            "G_optimizer_lr": 1e-3,
-            "G_scheduler_milestones": [4],
-            "checkpoint_print": 2,
-            "checkpoint_test": 3,
-            "checkpoint_save": 2,
-            **train_keys,
-        },
-    }
-
-
-def options(*args: Any, **kwargs: Any) -> Options:
-    return parse_options(json.loads(json.dumps(tree(*args, **kwargs))))
 
 
 def final_state(run: Path, step: int = 6) -> dict[str, torch.Tensor]:

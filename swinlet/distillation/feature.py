@@ -27,7 +27,7 @@ class FeatureDistillation(ResponseDistillation):
         super().__init__(train, student, teacher)
         assert teacher is not None
         self._feature_loss = select_loss(train.feature_lossfn_type)
-        self.pairs = _pairs(train, student, teacher)
+        self.pairs = paired_stages(train, student, teacher)
         widths = teacher.config["embed_dim"], student.config["embed_dim"]
         self.netP = Translator(len(self.pairs), *widths)
 
@@ -49,7 +49,12 @@ class FeatureDistillation(ResponseDistillation):
         return losses
 
 
-def _pairs(train: TrainOptions, student: SwinIR, teacher: SwinIR) -> list[tuple[int, int]]:
+def paired_stages(train: TrainOptions, student: SwinIR, teacher: SwinIR) -> list[tuple[int, int]]:
+    """(student stage, teacher stage) of each pair that the options name.
+
+    Raises:
+        OptionError: they cannot be paired so.
+    """
     stages = len(student.config["depths"]), len(teacher.config["depths"])
     windows = student.window_size, teacher.window_size
     if windows[0] != windows[1]:

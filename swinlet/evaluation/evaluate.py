@@ -4,8 +4,9 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from swinlet.errors import DataError, SwinletError
 from swinlet.evaluation.latency import measure_latency
 from swinlet.evaluation.models import Contender, NamedFile, open_contenders
 from swinlet.evaluation.results import Evaluation, TestSetResult
-from swinlet.evaluation.scoring import Saver, score_testset
+from swinlet.evaluation.scoring import Image, Picture, score_testset
 from swinlet.evaluation.testsets import OpenTestSet, open_testset
 from swinlet.inference import RestoreOptions
 from swinlet.utils.console import ProgressBar
 from swinlet.utils.image_io import save_image
+
+SetObserver = Callable[[OpenTestSet, Picture, Mapping[str, Image]], None]
 
 
 @dataclass(frozen=True)
@@ -69,20 +72,39 @@ def evaluate(request: EvaluationRequest, bar: ProgressBar) -> Evaluation:
     testsets = _open_testsets(request.testsets, scale, contenders, problems)
     if not testsets:
         raise DataError("\n".join(problems))
-    bar.start(sum(len(testset.dataset) for testset in testsets) * max(len(contenders), 1))
+    observe = None if request.save_images is None else _image_saver(request.save_images)
+    sets, faults = score_testsets(testsets, contenders, scale, bar, observe)
+    measure(contenders, request.latency_size, bar)
+    cards = [contender.card for contender in contenders]
+    return Evaluation(scale, sets, cards, problems + faults, provenance(request.restore, begin))
+
+
+def score_testsets(
+    testsets: Sequence[OpenTestSet],
+    contenders: Sequence[Contender],
+    scale: int,
+    bar: ProgressBar,
+    observe: SetObserver | None = None,
+) -> tuple[list[TestSetResult], list[str]]:
+    """Score all contenders on all test sets; the second result tells what is wrong with images left out."""
+    bar.start(sum(len(testset.dataset) for testset in testsets) * len(contenders))
     sets: list[TestSetResult] = []
+    problems: list[str] = []
     for testset in testsets:
-        save = None if request.save_images is None else _saver(request.save_images / testset.name)
-        result, faults = score_testset(testset, contenders, scale, save=save, advance=bar.advance)
+        watch = None if observe is None else partial(observe, testset)
+        result, faults = score_testset(testset, contenders, scale, observe=watch, advance=bar.advance)
         sets.append(result)
         problems += faults
-    if contenders and request.latency_size:
+    return sets, problems
+
+
+def measure(contenders: Sequence[Contender], size: int, bar: ProgressBar) -> None:
+    """Note the latency on the contenders' cards; not at all with ``size`` 0."""
+    if contenders and size:
         bar.show("measuring latency")
-        times = measure_latency([contender.restorer for contender in contenders], request.latency_size)
+        times = measure_latency([contender.restorer for contender in contenders], size)
         for contender, latency in zip(contenders, times, strict=True):
             contender.card.latency = latency
-    cards = [contender.card for contender in contenders]
-    return Evaluation(scale, sets, cards, problems, provenance(request.restore, begin))
 
 
 def _open_testsets(
@@ -98,10 +120,11 @@ def _open_testsets(
     return found
 
 
-def _saver(folder: Path) -> Saver:
-    def save(image: str, label: str, picture: Any) -> None:
-        plain = "".join("_" if character in '\\/:*?"<>|' else character for character in label)
-        save_image(folder / plain / f"{image}.png", picture)
+def _image_saver(folder: Path) -> SetObserver:
+    def save(testset: OpenTestSet, picture: Picture, restored: Mapping[str, Image]) -> None:
+        for label, image in restored.items():
+            plain = "".join("_" if character in '\\/:*?"<>|' else character for character in label)
+            save_image(folder / testset.name / plain / f"{picture.name}.png", image)
 
     return save
 

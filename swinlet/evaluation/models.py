@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from swinlet.checkpoint import newest_weights
 from swinlet.errors import CheckpointError
 from swinlet.evaluation.results import BICUBIC, INPUT, PUBLISHED_BICUBIC, ModelCard
 from swinlet.inference import RestoreOptions, Restorer
@@ -23,7 +24,7 @@ TEACHER = "teacher"
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A weight file and the label to show it under; None: made from its path."""
+    """A weight file, or a run's folder, and the label to show it under; None: made from its path."""
 
     path: Path
     label: str | None = None
@@ -80,7 +81,7 @@ def open_contenders(
 def _open(
     path: Path, key: str, label: str, scale: int | None, net_types: Mapping[str | None, str]
 ) -> tuple[SwinIR, WeightFile]:
-    file = read_weight_file(path, key)
+    file = read_weight_file(_newest_in(path, key) if path.is_dir() else path, key)
     broken = next((name for name, tensor in file.state.items() if not _is_finite(tensor)), None)
     if broken is not None:
         raise CheckpointError(f"{file.source}: {broken} holds values that are no numbers (NaN or infinite)")
@@ -93,6 +94,14 @@ def _open(
     if scale == 3 and network.upscale == 2 and network.upsampler == "nearest+conv":  # the same weights serve both
         network = open_network(file, section=NetworkOptions(net_type=_name_of(network), upscale=3))
     return network, file
+
+
+def _newest_in(run: Path, key: str) -> Path:
+    """The newest weights to deploy of a run's folder."""
+    path = newest_weights(run / "models")
+    if path is None:
+        raise CheckpointError(f"{key}: {run} is a folder without weights in {run / 'models'}: name a weight file")
+    return path
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
@@ -146,6 +155,9 @@ def _labels(weights: Sequence[NamedFile]) -> list[str]:
 
 def _names(path: Path) -> Iterator[str]:
     """Names for a weight file, shortest first: a run's folder name, a file's name, both."""
+    if path.is_dir():
+        yield path.absolute().name
+        return
     run = path.absolute().parents[1].name if path.absolute().parent.name == "models" else ""
     if run:
         yield run

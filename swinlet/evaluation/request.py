@@ -41,29 +41,14 @@ def evaluation_request(
         faults.append("--testset: missing: name a folder with HR images, e.g. --testset testsets/Set5")
     if scale is not None and scale not in SCALES:
         faults.append(f"--scale {scale}: must be one of {', '.join(map(str, SCALES))}")
-    if precision not in get_args(Precision):
-        faults.append(f"--precision {precision}: must be one of {', '.join(get_args(Precision))}")
     if tile is not None and not 0 <= 2 * tile_overlap < tile:
         faults.append(f"--tile {tile}: must be more than twice --tile-overlap, which is {tile_overlap}, at least 0")
-    if latency_size < 0:
-        faults.append(f"--latency-size {latency_size}: must be at least 0")
-    types: dict[str | None, str] = {}
-    for word in net_types:
-        label, _, name = word.rpartition("=")
-        if name not in NETWORKS:
-            faults.append(f"--net-type {word}: must be one of {', '.join(NETWORKS)}")
-        types[label or None] = name
-    place = torch.device("cpu")
-    try:
-        place = inference_device(device)
-        if precision == "fp16" and place.type == "cpu":
-            faults.append("--precision fp16: needs a GPU; on the CPU use bf16 or fp32")
-    except OptionError as error:
-        faults.append(str(error))
+    types = net_types_of(net_types, faults)
+    place = device_of(device, precision, latency_size, faults)
     if faults:
         raise OptionError("\n".join(faults))
     return EvaluationRequest(
-        weights=tuple(map(named_file, weights)),
+        weights=tuple(NamedFile(path, label) for label, path in map(labelled_path, weights)),
         testsets=tuple(testsets),
         restore=RestoreOptions(place, cast("Precision", precision), self_ensemble, tile, tile_overlap),
         teacher=teacher,
@@ -74,9 +59,36 @@ def evaluation_request(
     )
 
 
-def named_file(word: str) -> NamedFile:
+def net_types_of(words: Sequence[str], faults: list[str]) -> dict[str | None, str]:
+    """``[LABEL=]NAME`` of each ``--net-type``; None is the label of a word without one. Appends to ``faults``."""
+    types: dict[str | None, str] = {}
+    for word in words:
+        label, _, name = word.rpartition("=")
+        if name not in NETWORKS:
+            faults.append(f"--net-type {word}: must be one of {', '.join(NETWORKS)}")
+        types[label or None] = name
+    return types
+
+
+def device_of(device: str, precision: str, latency_size: int, faults: list[str]) -> torch.device:
+    """The device, checked with what depends on it. Appends to ``faults``."""
+    if precision not in get_args(Precision):
+        faults.append(f"--precision {precision}: must be one of {', '.join(get_args(Precision))}")
+    if latency_size < 0:
+        faults.append(f"--latency-size {latency_size}: must be at least 0")
+    place = torch.device("cpu")
+    try:
+        place = inference_device(device)
+        if precision == "fp16" and place.type == "cpu":
+            faults.append("--precision fp16: needs a GPU; on the CPU use bf16 or fp32")
+    except OptionError as error:
+        faults.append(str(error))
+    return place
+
+
+def labelled_path(word: str) -> tuple[str | None, Path]:
     """``C=models/1_E.pth`` -> label C and the path; a path that has a ``=`` of its own stays whole."""
     label, equals, path = word.partition("=")
     if not equals or not label or not path or "/" in label or "\\" in label or Path(word).exists():
-        return NamedFile(Path(word))
-    return NamedFile(Path(path), label)
+        return None, Path(word)
+    return label, Path(path)

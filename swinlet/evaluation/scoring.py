@@ -1,6 +1,6 @@
 """Scoring test sets: each image is read once, and every contender restores it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +18,6 @@ from swinlet.utils.image_io import is_gray
 from swinlet.utils.resize import bicubic_downscale, bicubic_round_trip, bicubic_upscale, round_to_uint8
 
 Image = NDArray[np.uint8]
-Saver = Callable[[str, str, Image], None]  # image name, label, picture
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,9 @@ class Picture:
     low: Image
     truth: Image
     path: Path
+
+
+Observer = Callable[[Picture, Mapping[str, Image]], None]
 
 
 def pictures(testset: OpenTestSet, problems: list[str]) -> Iterator[Picture]:
@@ -49,7 +51,7 @@ def score_testset(
     contenders: Sequence[Contender],
     scale: int,
     *,
-    save: Saver | None = None,
+    observe: Observer | None = None,
     advance: Callable[[str], None] = lambda _: None,
 ) -> tuple[TestSetResult, list[str]]:
     """Score bicubic interpolation and all contenders on all images.
@@ -58,7 +60,7 @@ def score_testset(
         testset: the images.
         contenders: the networks.
         scale: of all.
-        save: is handed each restored picture.
+        observe: is handed each test image and what was made of it: label -> uint8 (H, W, C).
         advance: is told before each picture what is about to be done.
 
     Returns:
@@ -69,19 +71,17 @@ def score_testset(
     rows = [Scores(contender.card.label) for contender in contenders]
     for picture in pictures(testset, problems):
         truth = GroundTruth(picture.truth, shave_of(scale))
-        enlarged = bicubic_upscale(picture.low, scale)
-        bicubic.images[picture.name] = truth.score(enlarged)
-        if save is not None:
-            save(picture.name, bicubic.label, enlarged)
+        restored = {bicubic.label: bicubic_upscale(picture.low, scale)}
+        bicubic.images[picture.name] = truth.score(restored[bicubic.label])
         y_scores = _published_scores(picture, scale)
         if y_scores is not None:
             published.images[picture.name] = bicubic.images[picture.name] | y_scores
         for contender, scores in zip(contenders, rows, strict=True):
             advance(f"{testset.name} {picture.name}: {scores.label}")
-            estimate = contender.restorer(picture.low)
-            scores.images[picture.name] = truth.score(estimate)
-            if save is not None:
-                save(picture.name, scores.label, estimate)
+            restored[scores.label] = contender.restorer(picture.low)
+            scores.images[picture.name] = truth.score(restored[scores.label])
+        if observe is not None:
+            observe(picture, restored)
     complete = bool(published.images) and published.images.keys() == bicubic.images.keys()
     result = TestSetResult(
         testset.name, str(testset.folder), testset.low_resolution, [*([published] if complete else []), bicubic, *rows]

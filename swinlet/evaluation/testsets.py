@@ -15,7 +15,7 @@ class OpenTestSet:
 
     Attributes:
         name: of its folder.
-        folder: as given.
+        folder: of its images.
         dataset: its pairs; ``dataset.skipped`` tells of the images that cannot be used.
         low_resolution: where LR comes from, for people.
     """
@@ -52,14 +52,20 @@ def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTes
         raise DataError(f"{option}: {error}") from error
     if scale == 1 and not has_low:
         raise DataError(f"{option}: models of scale 1 need the degraded images in {low}")
-    dataset = DatasetSR(
-        high,
-        low if has_low else None,
-        scale=scale,
-        n_channels=n_channels,
-        phase="test",
-        on_bad_image="collect",
-        name=option,
-    )
     name = folder.absolute().parent.name if folder.name == "HR" else folder.absolute().name
-    return OpenTestSet(name, folder, dataset, f"LR_bicubic/X{scale}" if has_low else "made by MATLAB's bicubic")
+    return folders_as_testset(name, high, low if has_low else None, scale, n_channels, option)
+
+
+def folders_as_testset(
+    name: str, high: Path, low: Path | None, scale: int, n_channels: Literal[1, 3], option: str
+) -> OpenTestSet:
+    """A test set of given folders; ``option`` names them in messages.
+
+    Raises:
+        DataError: there is no usable image.
+    """
+    dataset = DatasetSR(
+        high, low, scale=scale, n_channels=n_channels, phase="test", on_bad_image="collect", name=option
+    )
+    source = "made by MATLAB's bicubic" if low is None else "/".join(low.parts[-2:])
+    return OpenTestSet(name, high if high.name != "HR" else high.parent, dataset, source)

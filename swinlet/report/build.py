@@ -1,0 +1,202 @@
+"""A report: runs, their scores and evidence, gathered and put into one page."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swinlet.errors import CheckpointError, DataError, OptionError
+from swinlet.evaluation.evaluate import measure, provenance, score_testsets
+from swinlet.evaluation.models import Contender, NamedFile, open_contenders
+from swinlet.evaluation.results import Evaluation
+from swinlet.evaluation.scoring import Image, Picture
+from swinlet.evaluation.testsets import OpenTestSet, folders_as_testset, open_testset
+from swinlet.inference import RestoreOptions
+from swinlet.report.evidence import Crop
+from swinlet.report.features import FeatureEvidence, feature_evidence
+from swinlet.report.page import Report, render
+from swinlet.report.pictures import ImageEvidence, image_evidence
+from swinlet.report.runs import Run, open_runs
+from swinlet.utils.console import ProgressBar
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What to report on, and how.
+
+    Attributes:
+        runs: label (None: A, B, C, ...) and path of each.
+        restore: device and precision for restoring the test images.
+        teacher: weight file; None: that of the runs' options.
+        testsets: folders as for ``swinlet evaluate``; none: the test sets of the runs' options.
+        net_types: as for ``swinlet evaluate``.
+        crops: image name -> the detail to show.
+        crop_side: of the details that are found, in HR pixels.
+        latency_size: as for ``swinlet evaluate``.
+        curves_only: no scores, no pictures.
+    """
+
+    runs: tuple[tuple[str | None, Path], ...]
+    restore: RestoreOptions
+    teacher: Path | None = None
+    testsets: tuple[Path, ...] = ()
+    net_types: Mapping[str | None, str] = field(default_factory=dict[str | None, str])
+    crops: Mapping[str, Crop] = field(default_factory=dict[str, Crop])
+    crop_side: int = 64
+    latency_size: int = 128
+    curves_only: bool = False
+
+
+def build_report(request: ReportRequest, bar: ProgressBar) -> tuple[str, list[str]]:
+    """The page as HTML, and what is missing on it.
+
+    Raises:
+        DataError: no run can be read.
+    """
+    begin = time.time()
+    runs, problems = open_runs(request.runs)
+    if not runs:
+        raise DataError("\n".join(problems))
+    problems += [f"{run.path}: {problem}" for run in runs for problem in run.problems]
+    scored = [] if request.curves_only else [run for run in runs if run.weights is not None]
+    evidence = _Evidence(request, scored)
+    if scored:
+        evidence.gather(bar, begin)
+    problems += evidence.problems
+    report = Report(
+        runs=runs,
+        evaluation=evidence.evaluation,
+        images=evidence.images,
+        features=evidence.features,
+        notes=evidence.notes,
+        problems=problems,
+        provenance=provenance(request.restore, begin),
+    )
+    return render(report), problems
+
+
+class _Evidence:
+    """Scores and pictures of the runs that have weights."""
+
+    def __init__(self, request: ReportRequest, runs: Sequence[Run]) -> None:
+        self._request = request
+        self._runs = runs
+        self.evaluation: Evaluation | None = None
+        self.images: list[ImageEvidence] = []
+        self.features: list[FeatureEvidence] = []
+        self.notes: list[str] = []
+        self.problems: list[str] = []
+        self._unused_crops = set(request.crops)
+        self._first_low: tuple[str, Image] | None = None
+
+    def gather(self, bar: ProgressBar, begin: float) -> None:
+        """Restore and score all test images, then look inside the networks."""
+        request = self._request
+        contenders, faults = open_contenders(
+            [NamedFile(run.weights, run.label) for run in self._runs if run.weights is not None],
+            self._teacher(),
+            scale=None,
+            net_types=request.net_types,
+            options=request.restore,
+        )
+        self.problems += faults
+        if not contenders:
+            return
+        scale = contenders[0].network.upscale
+        testsets = self._testsets(contenders[0])
+        students = [contender.card.label for contender in contenders if contender.card.role == "student"]
+
+        def observe(testset: OpenTestSet, picture: Picture, restored: Mapping[str, Image]) -> None:
+            self._show(testset, picture, restored, students, scale)
+
+        sets, faults = score_testsets(testsets, contenders, scale, bar, observe)
+        self.problems += faults
+        self.problems += [f"--crop {name}: no test image has this name" for name in sorted(self._unused_crops)]
+        if sets:
+            measure(contenders, request.latency_size, bar)
+        cards = [contender.card for contender in contenders]
+        if sets:
+            self.evaluation = Evaluation(scale, sets, cards, [], provenance(request.restore, begin))
+        self._look_inside({contender.card.label: contender for contender in contenders})
+
+    def _teacher(self) -> Path | None:
+        """The one asked for, or the first that a run learned from."""
+        if self._request.teacher is not None:
+            return self._request.teacher
+        found = {run.label: path for run in self._runs if (path := _teacher_of(run)) is not None}
+        first = next(iter(found.values()), None)
+        others = [f"{label} ({path})" for label, path in found.items() if path != first]
+        if others:
+            self.notes.append(f"Shown is the teacher {first}; another one taught {', '.join(others)}.")
+        return first
+
+    def _testsets(self, first: Contender) -> list[OpenTestSet]:
+        scale, n_channels = first.network.upscale, first.network.config["in_chans"]
+        found: dict[tuple[Path, Path | None], OpenTestSet] = {}
+        try:
+            if self._request.testsets:
+                return [open_testset(folder, scale, n_channels) for folder in self._request.testsets]
+            for run in self._runs:
+                section = None if run.options is None else run.options.datasets.test
+                if section is not None and (section.dataroot_H, section.dataroot_L) not in found:
+                    key = section.dataroot_H, section.dataroot_L
+                    option = f"{run.path}: datasets.test (name a set with --testset)"
+                    found[key] = folders_as_testset(_name_of(section.dataroot_H), *key, scale, n_channels, option)
+        except DataError as error:
+            self.problems.append(str(error))
+        if not found and not self.problems:
+            self.problems.append("no run names a test set: name one with --testset")
+        return list(found.values())
+
+    def _show(
+        self,
+        testset: OpenTestSet,
+        picture: Picture,
+        restored: Mapping[str, Image],
+        students: Sequence[str],
+        scale: int,
+    ) -> None:
+        if self._first_low is None:
+            self._first_low = picture.name, picture.low
+        name = next((name for name in (picture.name, Path(picture.path).stem) if name in self._request.crops), None)
+        self._unused_crops.discard(name or "")
+        try:
+            self.images.append(
+                image_evidence(
+                    testset.name,
+                    picture,
+                    restored,
+                    students=students,
+                    scale=scale,
+                    side=self._request.crop_side,
+                    chosen=None if name is None else self._request.crops[name],
+                )
+            )
+        except DataError as error:
+            self.problems.append(f"--crop {name}: {error}")
+
+    def _look_inside(self, contenders: Mapping[str, Contender]) -> None:
+        teacher = contenders.get("teacher")
+        if teacher is None or self._first_low is None:
+            return
+        for run in self._runs:
+            student = contenders.get(run.label)
+            if student is None:
+                continue
+            own = _teacher_of(run)
+            if run.translator is not None and own is not None and own != Path(teacher.card.path):
+                self.notes.append(f"{run.label}: no token maps, as another teacher taught it.")
+                continue
+            try:
+                self.features.append(feature_evidence(run, student.network, teacher.network, *self._first_low))
+            except (OptionError, CheckpointError) as error:
+                self.problems.append(f"{run.path}: {error}")
+
+
+def _teacher_of(run: Run) -> Path | None:
+    return None if run.options is None else run.options.path.pretrained_netTeacher
+
+
+def _name_of(folder: Path) -> str:
+    """Set5 rather than HR."""
+    return folder.absolute().parent.name if folder.name == "HR" else folder.absolute().name

@@ -1,0 +1,88 @@
+"""The page of a report: HTML from a template, self-contained."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from swinlet.evaluation.results import BICUBIC, INPUT, PUBLISHED_BICUBIC, Evaluation, TestSetResult
+from swinlet.evaluation.tables import SEEDS, comparison_sentences, image_table, notes, score_table, title
+from swinlet.report.curves import efficiency_figures, loss_figures, score_figures, title_of
+from swinlet.report.features import FeatureEvidence
+from swinlet.report.pictures import ImageEvidence
+from swinlet.report.runs import Run, options_table
+
+_RUN_COLOURS = 8  # --model-0 to --model-7 in the style sheet
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that stands on the page.
+
+    Attributes:
+        evaluation: None where nothing was scored.
+        problems: what is missing.
+        notes: what a reader has to know besides.
+    """
+
+    runs: Sequence[Run]
+    evaluation: Evaluation | None
+    images: Sequence[ImageEvidence]
+    features: Sequence[FeatureEvidence]
+    notes: Sequence[str]
+    problems: Sequence[str]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _ScoreSection:
+    title: str
+    table: list[list[str]]
+    figures: list[str]
+    images: list[list[str]]
+
+
+def render(report: Report) -> str:
+    """The page: no file and no network beside it."""
+    environment = Environment(
+        loader=PackageLoader("swinlet.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    colours = colours_of(report.runs)
+    evaluation = report.evaluation
+    return environment.get_template("report.html").render(
+        report=report,
+        colours=colours,
+        titles={run.label: title_of(run) for run in report.runs},
+        score_figures=score_figures(report.runs, colours),
+        loss_figures=loss_figures(report.runs, colours),
+        scores=[] if evaluation is None else [_scores(result, evaluation, colours) for result in evaluation.sets],
+        comparisons=[] if evaluation is None else comparison_sentences(evaluation),
+        seeds=SEEDS,
+        score_notes=[] if evaluation is None else notes(evaluation),
+        cards=[] if evaluation is None else evaluation.models,
+        options=options_table(report.runs),
+        generated=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        style=environment.get_template("report.css").render(),
+    )
+
+
+def colours_of(runs: Sequence[Run]) -> dict[str, str]:
+    """The CSS property with the colour of each run, the teacher and bicubic interpolation, on the whole page."""
+    colours = {run.label: f"--model-{i % _RUN_COLOURS}" for i, run in enumerate(runs)}
+    bicubic = dict.fromkeys([PUBLISHED_BICUBIC, BICUBIC, INPUT], "--bicubic")
+    return {**bicubic, "teacher": "--teacher", "HR": "--ink", **colours}
+
+
+def _scores(result: TestSetResult, evaluation: Evaluation, colours: Mapping[str, str]) -> _ScoreSection:
+    return _ScoreSection(
+        title(result, evaluation),
+        score_table(result, evaluation),
+        efficiency_figures(result, evaluation, colours),
+        image_table(result),
+    )

@@ -1,0 +1,181 @@
+"""Visual evidence: for each test image the detail where models differ most, errors, and who improved where."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageDraw
+
+from swinlet.evaluation.results import BICUBIC, INPUT
+from swinlet.evaluation.scoring import Picture
+from swinlet.metrics import GroundTruth, luma, shave_of
+from swinlet.report.evidence import (
+    Crop,
+    clip_to,
+    common_limit,
+    error_map,
+    improvement_map,
+    most_different,
+    png_data_uri,
+)
+
+Image = NDArray[np.uint8]
+
+OVERVIEW_SIDE = 420  # pixels of the largest side
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One column: a detail as somebody restored it.
+
+    Attributes:
+        label: whose; "HR" for the ground truth, which has neither errors nor scores.
+        detail, errors: pictures as data URIs.
+        detail_psnr, image_psnr: PSNR-Y in dB of the detail, and of the whole image.
+    """
+
+    label: str
+    detail: str
+    errors: str | None = None
+    detail_psnr: float | None = None
+    image_psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """Where one model is nearer to the truth than another: pictures of the detail and of the whole image.
+
+    ``limit`` is the gain in luma error, in steps of 255, that has the full colour.
+    """
+
+    before: str
+    after: str
+    detail: str
+    whole: str
+    limit: float
+
+
+@dataclass(frozen=True)
+class ImageEvidence:
+    """What is shown of one test image.
+
+    Attributes:
+        testset, name: of the image.
+        crop: the detail.
+        how: why this detail.
+        limit: luma error with the brightest colour.
+        overview: the image with the detail marked, as a data URI.
+    """
+
+    testset: str
+    name: str
+    crop: Crop
+    how: str
+    limit: float
+    overview: str
+    tiles: list[Tile]
+    improvements: list[Improvement]
+
+
+def image_evidence(
+    testset: str,
+    picture: Picture,
+    restored: Mapping[str, Image],
+    *,
+    students: Sequence[str],
+    scale: int,
+    side: int,
+    chosen: Crop | None,
+) -> ImageEvidence:
+    """Evidence of one image.
+
+    Args:
+        testset: its set.
+        picture: the image.
+        restored: label -> what was made of it, uint8 (H, W, C), bicubic first.
+        students: labels of the students among them.
+        scale: of all.
+        side: of the detail in HR pixels.
+        chosen: the detail, if it is not to be found.
+
+    Raises:
+        DataError: the chosen detail lies outside.
+    """
+    truth = picture.truth
+    rivals = list(students) if len(students) > 1 else [label for label in restored if label not in (BICUBIC, INPUT)]
+    rivals = rivals if len(rivals) > 1 else list(restored)
+    if chosen is not None:
+        crop, how = clip_to(chosen, *truth.shape[:2]), "chosen by hand"
+    elif len(rivals) > 1:
+        crop = most_different([restored[label] for label in rivals], side, shave_of(scale))
+        how = f"where {_listed([shown(label) for label in rivals])} differ most"
+    else:
+        crop = most_different([restored[rivals[0]], truth], side, shave_of(scale))
+        how = f"where {shown(rivals[0])} errs most"
+    detail = crop.of(truth)
+    limit = common_limit([crop.of(image) for image in restored.values()], detail)
+    whole, part = GroundTruth(truth, shave_of(scale)), GroundTruth(detail, 0)
+    tiles = [Tile("HR", _uri(detail))]
+    for label, image in restored.items():
+        estimate = crop.of(image)
+        errors = png_data_uri(error_map(estimate, detail, limit))
+        tiles.append(Tile(shown(label), _uri(estimate), errors, part.psnr_y(estimate), whole.psnr_y(image)))
+    improvements = [
+        _improvement(picture, restored, before, after, crop) for before, after in _steps(list(restored), students)
+    ]
+    overview = _overview(truth, crop)
+    return ImageEvidence(testset, picture.name, crop, how, limit, overview, tiles, improvements)
+
+
+def _steps(labels: Sequence[str], students: Sequence[str]) -> list[tuple[str, str]]:
+    """Each later student against the first; a single one against bicubic interpolation."""
+    if len(students) > 1:
+        return [(students[0], after) for after in students[1:]]
+    return [(labels[0], students[0])] if students else []
+
+
+def _improvement(picture: Picture, restored: Mapping[str, Image], before: str, after: str, crop: Crop) -> Improvement:
+    old, new, truth = restored[before], restored[after], picture.truth
+    target = luma(truth)
+    gain = np.abs(luma(old) - target) - np.abs(luma(new) - target)
+    limit = max(float(np.percentile(np.abs(gain), 99)), 1.0)
+    detail = improvement_map(crop.of(old), crop.of(new), crop.of(truth), limit)
+    whole = improvement_map(old, new, truth, limit)
+    return Improvement(shown(before), shown(after), png_data_uri(detail), png_data_uri(whole), limit)
+
+
+def shown(label: str) -> str:
+    """Under a picture, bicubic interpolation is nothing but that."""
+    return "bicubic" if label == BICUBIC else label
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return f"{', '.join(labels[:-1])} and {labels[-1]}"
+
+
+def _uri(image: Image) -> str:
+    return png_data_uri(_rgb(image))
+
+
+def _rgb(image: Image) -> Image:
+    return image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
+
+
+def _overview(image: Image, crop: Crop) -> str:
+    """The whole image, small, with the detail framed in white and black: seen on any ground."""
+    picture = PillowImage.fromarray(_rgb(image))
+    ratio = min(1.0, OVERVIEW_SIDE / max(picture.size))
+    size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
+    picture = picture.resize(size, PillowImage.Resampling.LANCZOS)
+    left, top, side = (round(value * ratio) for value in (crop.left, crop.top, crop.side))
+    draw = ImageDraw.Draw(picture)
+    for distance, colour in ((0, "white"), (1, "black")):
+        box = (left - distance, top - distance, left + side + distance, top + side + distance)
+        draw.rectangle(box, outline=colour)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

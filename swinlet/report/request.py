@@ -1,0 +1,58 @@
+"""From the words of a command line to a ``ReportRequest``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from swinlet.errors import DataError, OptionError
+from swinlet.evaluation.request import device_of, labelled_path, net_types_of
+from swinlet.inference import Precision, RestoreOptions
+from swinlet.report.build import ReportRequest
+from swinlet.report.evidence import Crop, parse_crop
+
+MIN_SIDE = 8
+
+
+def report_request(
+    runs: Sequence[str],
+    *,
+    teacher: Path | None,
+    testsets: Sequence[Path],
+    net_types: Sequence[str],
+    crops: Sequence[str],
+    crop_side: int,
+    precision: str,
+    device: str,
+    latency_size: int,
+    curves_only: bool,
+) -> ReportRequest:
+    """Check and translate what ``swinlet report`` was given.
+
+    Raises:
+        OptionError: naming every fault.
+    """
+    faults: list[str] = []
+    if crop_side < MIN_SIDE:
+        faults.append(f"--crop-side {crop_side}: must be at least {MIN_SIDE}")
+    chosen: dict[str, Crop] = {}
+    for word in crops:
+        try:
+            name, crop = parse_crop(word)
+            chosen[name] = crop
+        except DataError as error:
+            faults.append(f"--crop: {error}")
+    types = net_types_of(net_types, faults)
+    place = device_of(device, precision, latency_size, faults)
+    if faults:
+        raise OptionError("\n".join(faults))
+    return ReportRequest(
+        runs=tuple(map(labelled_path, runs)),
+        restore=RestoreOptions(place, cast("Precision", precision)),
+        teacher=teacher,
+        testsets=tuple(testsets),
+        net_types=types,
+        crops=chosen,
+        crop_side=crop_side,
+        latency_size=latency_size,
+        curves_only=curves_only,
+    )
