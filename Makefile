@@ -9,6 +9,8 @@ STAMP := $(VENV)/.installed
 
 demo: $(STAMP)
 	$(BIN)/python main_train_student.py --opt options/train_demo.json
+	$(BIN)/swinlet evaluate --weights superresolution/demo --teacher demo/teacher_x4.safetensors --testset demo/images/test
+	$(BIN)/swinlet report superresolution/demo --out superresolution/demo/report.html
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -2,11 +2,18 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from swinlet.cli import app
+from swinlet.options import parse_options
+from swinlet.train import train
+from tests.small_run import tree
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -14,6 +21,7 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/evaluation.md",
     "docs/interpolation.md",
     "docs/options.md",
     "demo/README.md",
@@ -45,6 +53,10 @@ def commands(text: str) -> list[str]:
     return [line for line in lines if line]
 
 
+DEMO_COMMANDS = [
+    "swinlet evaluate --weights superresolution/demo --teacher demo/teacher_x4.safetensors --testset demo/images/test",
+    "swinlet report superresolution/demo --out superresolution/demo/report.html",
+]
 SHELL = [line for name in DOCUMENTS for line in commands((ROOT / name).read_text(encoding="utf-8"))]
 
 
@@ -66,8 +78,40 @@ def test_training_commands(command: str, tmp_path: Path) -> None:
     assert list(tmp_path.rglob("2_E.pth"))
 
 
+@pytest.fixture(scope="module")
+def sandbox(photos: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the files that commands name are small: runs, test sets, a teacher, an old log."""
+    root = tmp_path_factory.mktemp("sandbox")
+    here = root / "main"
+    for task in ("A", "C", "demo"):
+        data = tree(photos, here / "superresolution", teacher_file, total_iter=2) | {"task": task}
+        assert train(parse_options(data))
+    run = here / "superresolution" / "C" / "models"
+    for name in ("E.pth", "G.pth", "P.pth", "optimizerG.pth"):
+        shutil.copy(run / f"2_{name}", run / f"20000_{name}")
+    shutil.copy(run / "2.json", run / "20000.json")
+    shutil.copy(teacher_file, here / "T.pth")
+    shutil.copy(here / "superresolution" / "A" / "train.log", here / "train.log")
+    (here / "demo" / "images").mkdir(parents=True)
+    shutil.copytree(photos / "test" / "HR", here / "demo" / "images" / "test")
+    shutil.copy(ROOT / "demo" / "teacher_x4.safetensors", here / "demo")
+    for name in ("Set5", "Set14"):
+        shutil.copytree(photos / "test", root / "shared" / "data" / "testsets" / name)
+    return here
+
+
+@pytest.mark.parametrize("command", sorted({c for c in SHELL if c.startswith("swinlet ")}))
+def test_scoring_commands(command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sandbox)
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--latency-size", "8"])
+    assert result.exit_code == 0, result.output
+    written = re.search(r"--(?:json|out) (\S+)", command)
+    assert written is None or (sandbox / written[1]).stat().st_size > 1000
+
+
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
-    assert not [c for c in SHELL if not c.startswith(("make ", "python main_train_student.py"))]
+    kinds = ("make ", "python main_train_student.py", "swinlet evaluate ", "swinlet report ")
+    assert not [c for c in SHELL if not c.startswith(kinds)]
 
 
 @pytest.mark.parametrize("code", blocks(README, "python"))
@@ -81,7 +125,7 @@ def test_python(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_windows_commands_do_what_make_does() -> None:
     (block,) = blocks(README, "bat")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for part in ("main_train_student.py --opt options/train_demo.json", "-m pytest"):
+    for part in ("main_train_student.py --opt options/train_demo.json", "-m pytest", *DEMO_COMMANDS):
         assert part in block
         assert part in makefile
     assert ".[dev]" in block
