@@ -27,8 +27,6 @@ Overrides = Annotated[
 Dist = Annotated[
     str | None, typer.Option("--dist", help="Same as dist=true or dist=false, as in the reference.", hidden=True)
 ]
-
-
 WeightFiles = Annotated[
     list[str] | None,
     typer.Option(
@@ -48,26 +46,30 @@ NetTypes = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
-
 LatencySize = Annotated[int, typer.Option(help="Side of the LR image for latency; 0: do not measure.")]
+
+
+def prepare() -> None:
+    """Before any command, and before torch is imported; safe to call twice."""
+    # Threads that wait for others spin less long before they sleep: GNU OpenMP's own limit is 300,000 rounds, paid
+    # where the machine has other work (benchmarks/openmp_spin.py). Read when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    log_to_console()
 
 
 @app.callback()
 def main() -> None:
     """Compact SwinIR students, trained by knowledge distillation."""
-    log_to_console()
+    prepare()
 
 
 @app.command("train")
 def train_command(opt: OptFile, overrides: Overrides = None, dist: Dist = None) -> None:
     """Train a student, or go on with a run that was stopped."""
-    log_to_console()
+    prepare()  # main_train_student.py has no callback
     changes = [*(overrides or []), *([f"dist={dist.lower()}"] if dist is not None else [])]
     with user_errors():
         options = load_options(opt, changes)
-        # Threads that wait for others spin less long before they sleep: GNU OpenMP's own limit is 300,000 rounds, paid
-        # where the machine has other work (benchmarks/openmp_spin.py). Read when torch is imported.
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         from swinlet.train import train  # torch takes seconds to import: not for --help and wrong options
 
         train(options)
@@ -115,10 +117,11 @@ def evaluate_command(
             latency_size=latency_size,
             save_images=save_images,
         )
-        outputs = {json_file: tables.as_json, csv_file: tables.as_csv, markdown_file: tables.as_markdown}
-        wanted = [(path, form) for path, form in outputs.items() if path is not None]
-        for path, _ in wanted:
-            check_writable(path)
+        outputs = [(json_file, tables.as_json), (csv_file, tables.as_csv), (markdown_file, tables.as_markdown)]
+        wanted = [(path, form) for path, form in outputs if path is not None]
+        check_writable(*(path for path, _ in wanted))
+        if save_images is not None:
+            check_writable(save_images / "any")
         with ProgressBar() as bar:
             evaluation = evaluate(request, bar)
         typer.echo(tables.as_text(evaluation))
@@ -186,13 +189,16 @@ def schema_command(markdown: Annotated[bool, typer.Option(help="Write a page for
     typer.echo(markdown_reference().rstrip() if markdown else json.dumps(json_schema(), indent=2))
 
 
-def check_writable(path: Path) -> None:
+def check_writable(*files: Path) -> None:
     """Before work that takes long: fail now rather than at its end."""
-    if path.is_dir():
-        raise SwinletError(f"{path} is a folder: name a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
+    if len(set(files)) < len(files):
+        raise SwinletError(f"{files[-1]} is named for more than one output: name different files")
+    for path in files:
+        if path.is_dir():
+            raise SwinletError(f"{path} is a folder: name a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
 
 
 def report_problems(problems: list[str]) -> None:

@@ -318,6 +318,13 @@ class TestOutputs:
         assert float(rows[-1]["psnr_y"]) == pytest.approx(mean["psnr_y"], abs=1e-6)
         assert (rows[-1]["parameters"], rows[-1]["sha256"]) == (str(card["parameters"]), card["sha256"])
 
+    def test_test_sets_of_one_name(self, testset: Path, tmp_path: Path) -> None:
+        found = evaluate(
+            tmp_path, "--testset", testset, "--testset", testset, "--scale", 4, "--save-images", tmp_path / "p"
+        )
+        assert [item["name"] for item in found["testsets"]] == ["Two", "Two (2)"]
+        assert (tmp_path / "p" / "Two (2)" / "bicubic of LR" / "cat.png").exists()
+
     def test_provenance(self, testset: Path, tmp_path: Path) -> None:
         found = evaluate(tmp_path, "--testset", testset, "--scale", 4)
         provenance = found["provenance"]
@@ -436,3 +443,6 @@ class TestBadInput:
         assert "file" in result.stderr
         result = call("--testset", testset, "--scale", 4, "--csv", tmp_path)
         self.check(result, "is a folder: name a file")
+        same = tmp_path / "x"
+        result = call("--testset", testset, "--scale", 4, "--csv", same, "--json", same)
+        self.check(result, f"{same} is named for more than one output")

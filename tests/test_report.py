@@ -198,6 +198,15 @@ class TestKinds:
         assert not page.all("img")
         assert "Scores" not in page.text.partition("Convergence")[2].partition("Convergence")[0]
 
+    def test_labels(self, runs: Path, old_log: Path, tmp_path: Path) -> None:
+        """Reserved words, given twice, letters that are taken."""
+        run = runs / "plain"
+        words = [f"teacher={run}", f"bicubic={old_log}", run, f"A={run}", f"A={run}"]
+        page = make(tmp_path / "x.html", *words)
+        title = "teacher (2): plain · bicubic (2): train.log · B: plain · A: plain · A (2): plain"
+        assert title in page.text
+        assert "teacher (2): detail of chelsea" in [image["alt"] for image in page.all("img")]
+
     def test_one_run_shows_raw_weights_as_well(self, runs: Path, tmp_path: Path) -> None:
         out = tmp_path / "x.html"
         make(out, runs / "plain", "--curves-only")

@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from swinlet.evaluation.testsets import OpenTestSet, open_testset
 from swinlet.inference import RestoreOptions
 from swinlet.utils.console import ProgressBar
 from swinlet.utils.image_io import save_image
+from swinlet.utils.names import distinct
 
 SetObserver = Callable[[OpenTestSet, Picture, Mapping[str, Image]], None]
 
@@ -114,7 +115,8 @@ def _open_testsets(
     found: list[OpenTestSet] = []
     for folder in folders:
         try:
-            found.append(open_testset(folder, scale, n_channels))
+            testset = open_testset(folder, scale, n_channels)
+            found.append(replace(testset, name=distinct(testset.name, [other.name for other in found])))
         except DataError as error:
             problems.append(str(error))
     return found

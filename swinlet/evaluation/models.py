@@ -8,7 +8,7 @@ import torch
 
 from swinlet.checkpoint import newest_weights
 from swinlet.errors import CheckpointError
-from swinlet.evaluation.results import BICUBIC, INPUT, PUBLISHED_BICUBIC, ModelCard
+from swinlet.evaluation.results import RESERVED, TEACHER, ModelCard
 from swinlet.inference import RestoreOptions, Restorer
 from swinlet.models.cost import multiply_adds, parameter_count
 from swinlet.models.network_swinir import SwinIR
@@ -17,9 +17,8 @@ from swinlet.models.select_network import select_network
 from swinlet.options.names import NETWORKS
 from swinlet.options.schema import NetworkOptions
 from swinlet.utils.files import sha256_of
+from swinlet.utils.names import distinct
 from swinlet.weights import WeightFile, read_weight_file
-
-TEACHER = "teacher"
 
 
 @dataclass(frozen=True)
@@ -141,13 +140,11 @@ def _contender(network: SwinIR, file: WeightFile, label: str, options: RestoreOp
 
 def _labels(weights: Sequence[NamedFile]) -> list[str]:
     """A label for each file, all different: the given one, or the run's name, or the file's."""
-    taken = {PUBLISHED_BICUBIC, BICUBIC, INPUT, TEACHER}
+    taken = set(RESERVED)
     labels: list[str] = []
     for file in weights:
         names = [file.label] if file.label is not None else list(_names(file.path))
-        name = next((name for name in names if name not in taken), None)
-        if name is None:
-            name = next(text for i in range(2, len(weights) + 3) if (text := f"{names[-1]} ({i})") not in taken)
+        name = next((name for name in names if name not in taken), distinct(names[-1], taken))
         taken.add(name)
         labels.append(name)
     return labels

@@ -9,6 +9,10 @@ from swinlet.statistics import Comparison
 PUBLISHED_BICUBIC, BICUBIC, INPUT = "bicubic", "bicubic of LR", "input"
 """Rows without a network: the protocol of papers; the LR image enlarged; at scale 1 the degraded image itself."""
 
+TEACHER = "teacher"
+RESERVED = frozenset({PUBLISHED_BICUBIC, BICUBIC, INPUT, TEACHER, "HR"})
+"""Labels that no student gets."""
+
 COMPARED = "psnr_y"
 """The metric of paired comparisons."""
 

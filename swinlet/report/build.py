@@ -8,7 +8,7 @@ from pathlib import Path
 from swinlet.errors import CheckpointError, DataError, OptionError
 from swinlet.evaluation.evaluate import measure, provenance, score_testsets
 from swinlet.evaluation.models import Contender, NamedFile, open_contenders
-from swinlet.evaluation.results import Evaluation
+from swinlet.evaluation.results import TEACHER, Evaluation
 from swinlet.evaluation.scoring import Image, Picture
 from swinlet.evaluation.testsets import OpenTestSet, folders_as_testset, open_testset
 from swinlet.inference import RestoreOptions
@@ -176,7 +176,7 @@ class _Evidence:
             self.problems.append(f"--crop {name}: {error}")
 
     def _look_inside(self, contenders: Mapping[str, Contender]) -> None:
-        teacher = contenders.get("teacher")
+        teacher = contenders.get(TEACHER)
         if teacher is None or self._first_low is None:
             return
         for run in self._runs:

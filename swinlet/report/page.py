@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from swinlet.evaluation.results import BICUBIC, INPUT, PUBLISHED_BICUBIC, Evaluation, TestSetResult
+from swinlet.evaluation.results import BICUBIC, INPUT, PUBLISHED_BICUBIC, TEACHER, Evaluation, TestSetResult
 from swinlet.evaluation.tables import SEEDS, comparison_sentences, image_table, notes, score_table, title
 from swinlet.report.curves import efficiency_figures, loss_figures, score_figures, title_of
 from swinlet.report.features import FeatureEvidence
@@ -76,7 +76,7 @@ def colours_of(runs: Sequence[Run]) -> dict[str, str]:
     """The CSS property with the colour of each run, the teacher and bicubic interpolation, on the whole page."""
     colours = {run.label: f"--model-{i % _RUN_COLOURS}" for i, run in enumerate(runs)}
     bicubic = dict.fromkeys([PUBLISHED_BICUBIC, BICUBIC, INPUT], "--bicubic")
-    return {**bicubic, "teacher": "--teacher", "HR": "--ink", **colours}
+    return {**bicubic, TEACHER: "--teacher", "HR": "--ink", **colours}
 
 
 def _scores(result: TestSetResult, evaluation: Evaluation, colours: Mapping[str, str]) -> _ScoreSection:

@@ -9,8 +9,10 @@ from typing import Any, cast
 
 from swinlet.checkpoint import newest_weights
 from swinlet.errors import DataError, OptionError
+from swinlet.evaluation.results import RESERVED
 from swinlet.options import DatasetOptions, Options, load_options
 from swinlet.report.history import History, read_history
+from swinlet.utils.names import distinct
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,12 @@ def _newest_options(folder: Path) -> Path | None:
 
 
 def _labels(given: Sequence[str | None]) -> Iterator[str]:
-    """A, B, C, ... by place, but what was given where something was; all different."""
+    """A, B, C, ... by place, but what was given where something was; all different, none reserved."""
     taken = {label for label in given if label is not None}
     letters = iter([letter for letter in string.ascii_uppercase if letter not in taken])
-    used: set[str] = set()
-    for place, label in enumerate(given, start=1):
-        label = label or next(letters, f"run {place}")
-        if label in used:
-            label = f"{label} ({place})"
+    used = set(RESERVED)
+    for place, wanted in enumerate(given, start=1):
+        label = distinct(wanted or next(letters, f"run {place}"), used)
         used.add(label)
         yield label
 

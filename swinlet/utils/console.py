@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
+from typing_extensions import Self
 
 CONSOLE = Console(stderr=True)
 LOGGER = logging.getLogger("swinlet")
@@ -69,26 +71,21 @@ class _MarkedFormatter(logging.Formatter):
         return mark + super().format(record)
 
 
-class ProgressBar:
-    """Progress of a command: how many of how many, time left, what is being done. Shown on a terminal only."""
+class _Bar:
+    """A context manager that shows a progress bar, on a terminal only.
 
-    def __init__(self) -> None:
+    Args:
+        columns: what rich shows.
+        total, completed, fields: of the one task.
+    """
+
+    def __init__(self, *columns: ProgressColumn, total: int | None = None, completed: int = 0, **fields: Any) -> None:
         self._progress = Progress(
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn(
-                "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
-            ),
-            console=CONSOLE,
-            expand=True,
-            disable=not CONSOLE.is_terminal,
-            transient=True,
+            *columns, console=CONSOLE, expand=True, disable=not CONSOLE.is_terminal, transient=True
         )
-        self._task = self._progress.add_task("", total=None)
-        self._begun = 0
+        self._task = self._progress.add_task("", total=total, completed=completed, **fields)
 
-    def __enter__(self) -> "ProgressBar":
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -96,6 +93,17 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+
+class ProgressBar(_Bar):
+    """Progress of a command: how many of how many, time left, what is being done."""
+
+    def __init__(self) -> None:
+        what = TextColumn(
+            "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        )
+        super().__init__(BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), what)
+        self._begun = 0
 
     def start(self, total: int) -> None:
         """Say how many steps there are."""
@@ -111,8 +119,8 @@ class ProgressBar:
         self._progress.update(self._task, completed=self._begun, description=description)
 
 
-class TrainingBar:
-    """Progress of a run: iterations, it/s, time left, losses, last PSNR. Shown on a terminal only.
+class TrainingBar(_Bar):
+    """Progress of a run: iterations, it/s, time left, losses, last PSNR.
 
     Args:
         total: iterations of the whole run.
@@ -120,30 +128,21 @@ class TrainingBar:
     """
 
     def __init__(self, total: int, start: int) -> None:
-        self._progress = Progress(
+        super().__init__(
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[score]}"),
             TextColumn("{task.fields[status]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-            console=CONSOLE,
-            expand=True,
-            disable=not CONSOLE.is_terminal,
-            transient=True,
+            total=total,
+            completed=start,
+            speed="",
+            status="",
+            score="",
         )
-        self._task = self._progress.add_task("", total=total, completed=start, speed="", status="", score="")
         self._steps, self._paused = 0, 0.0
         self._logged = self._shown = _Count(0, self._clock())
-
-    def __enter__(self) -> "TrainingBar":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def advance(self, status: Callable[[], str]) -> None:
         """One iteration is done.
