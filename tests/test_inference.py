@@ -1,0 +1,80 @@
+"""Tiles, views and costs by hand."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from swinlet.inference import RestoreOptions, Restorer, _fade, _spans, restore_tiled
+from swinlet.models.cost import multiply_adds, parameter_count
+from swinlet.models.network_swinir import SwinIR
+from swinlet.models.network_swinir_student import SwinIRStudent
+from swinlet.utils.dihedral import VIEWS, turned, turned_back
+
+CPU = torch.device("cpu")
+
+
+def nearest(image: Tensor) -> Tensor:
+    return F.interpolate(image, scale_factor=3, mode="nearest")
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(8, 3), (8, 0), (16, 7), (5, 2), (64, 16)])
+@pytest.mark.parametrize("size", [(40, 23), (8, 8), (3, 50), (17, 16)])
+def test_what_looks_at_single_pixels_is_the_same_in_tiles(size: tuple[int, int], tile: int, overlap: int) -> None:
+    image = torch.rand(2, 3, *size)
+    assert torch.allclose(restore_tiled(nearest, image, 3, tile, overlap), nearest(image), atol=1e-6)
+
+
+def test_tiles_have_one_size_cover_all_and_overlap() -> None:
+    spans = list(_spans(50, 16, 4))
+    assert spans == [(0, 16), (12, 28), (24, 40), (34, 50)]
+    assert all(stop - start == 16 for start, stop in spans)
+    assert all(one[1] - other[0] >= 4 for one, other in pairwise(spans))
+    assert list(_spans(10, 16, 4)) == [(0, 10)]
+
+
+def test_a_tile_fades_towards_neighbours_only() -> None:
+    inner = _fade(12, 28, 50, 4, 2, CPU)
+    assert inner.tolist()[:9] == pytest.approx([(i + 0.5) / 8 for i in range(8)] + [1])
+    assert torch.equal(inner, inner.flip(0))
+    assert _fade(0, 16, 50, 4, 2, CPU)[:24].unique().tolist() == [1]
+    assert _fade(0, 16, 16, 4, 2, CPU).unique().tolist() == [1]
+
+
+@pytest.mark.parametrize("overlap", [-1, 8, 9])
+def test_overlaps_that_do_not_suit(overlap: int) -> None:
+    with pytest.raises(ValueError, match="does not suit tiles of 16"):
+        restore_tiled(nearest, torch.rand(1, 3, 32, 32), 3, 16, overlap)
+
+
+def test_eight_views_and_back() -> None:
+    image = torch.arange(6.0).view(1, 1, 2, 3)
+    views = [turned(image, view) for view in range(VIEWS)]
+    assert len({(tuple(view.shape), tuple(view.flatten().tolist())) for view in views}) == 8
+    assert all(torch.equal(turned_back(view, i), image) for i, view in enumerate(views))
+
+
+def test_a_restorer_keeps_sizes_and_makes_8_bits() -> None:
+    net = SwinIR(embed_dim=8, depths=(1,), num_heads=(2,), window_size=4, upscale=2)
+    for options in (RestoreOptions(CPU), RestoreOptions(CPU, self_ensemble=True, tile=8, tile_overlap=2)):
+        picture = Restorer(net, options)(torch.randint(0, 256, (13, 21, 3), dtype=torch.uint8).numpy())
+        assert picture.shape == (26, 42, 3)
+        assert picture.dtype == "uint8"
+    assert not net.training
+
+
+def test_multiply_adds_by_hand() -> None:
+    """One block, width 8, window 4, x4: an LR image of 320x180 pixels, which are whole windows."""
+    net = SwinIR(embed_dim=8, depths=(1,), num_heads=(2,), window_size=4, upsampler="pixelshuffledirect")
+    tokens = 320 * 180
+    block = 8 * 24 + 8 * 8 + 2 * 8 * 16 + 2 * (16 * 8)  # qkv, proj, the two layers of the MLP; scores and their use
+    convolutions = 9 * (3 * 8 + 8 * 8 + 8 * 8 + 8 * 48)  # first, end of the RSTB, after the body, upsampling
+    assert multiply_adds(net) == tokens * (block + convolutions)
+
+
+def test_costs_of_the_two_sizes() -> None:
+    assert parameter_count(SwinIRStudent()) == 988_959
+    assert parameter_count(SwinIR()) == 11_900_199
+    assert multiply_adds(SwinIRStudent()) == pytest.approx(91.075e9, rel=1e-4)
