@@ -9,7 +9,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -105,22 +105,23 @@ def read_best(folder: Path) -> dict[str, Any] | None:
     return cast("dict[str, Any]", record) if found else None
 
 
-def newest_sealed(folder: Path) -> SealedSet | None:
-    """The newest complete set in a folder, or None. Incomplete ones are named in the log and passed over."""
+def newest_sealed(folder: Path, tell: Callable[[str], None] = LOGGER.warning) -> SealedSet | None:
+    """The newest complete set in a folder, or None; ``tell`` is told of incomplete ones, which are passed over."""
     for manifest in _manifests_newest_first(folder):
         try:
             return _open_set(folder, manifest)
         except CheckpointError as error:
-            LOGGER.warning("checkpoint passed over: %s", error)
+            tell(f"checkpoint passed over: {error}")
     return None
 
 
-def newest_weights(folder: Path) -> Path | None:
+def newest_weights(folder: Path, tell: Callable[[str], None] = LOGGER.warning) -> Path | None:
     """The newest weights to deploy in a run's folder ``models``: the moving average, or the student without one.
 
-    Those of the newest sealed set, or, in a folder that the reference has written, of the largest iteration.
+    Those of the newest sealed set, or, in a folder that the reference has written, of the largest iteration. ``tell``
+    is told of newer ones that are damaged.
     """
-    sealed = newest_sealed(folder)
+    sealed = newest_sealed(folder, tell)
     if sealed is not None:
         return sealed.files.get("E") or sealed.files.get("G")
     steps = unsealed_steps(folder)

@@ -14,6 +14,7 @@ from swinlet.errors import CheckpointError, SwinletError, TrainingError
 from swinlet.options import json_schema, load_options, markdown_reference
 from swinlet.utils.console import LOGGER, ProgressBar, log_to_console
 from swinlet.utils.files import write_text
+from swinlet.utils.memory import is_out_of_memory
 
 FAILURE, USAGE_ERROR = 1, 2
 
@@ -36,7 +37,7 @@ WeightFiles = Annotated[
     ),
 ]
 TestSets = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option("--testset", help="Folder with HR/ and optionally LR_bicubic/X4/; repeat for more.", metavar="DIR"),
 ]
 TeacherFile = Annotated[Path | None, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")]
@@ -86,7 +87,9 @@ def evaluate_command(
         bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns of each image.")
     ] = False,
     tile: Annotated[int | None, typer.Option(help="Restore in tiles of so many LR pixels: less memory.")] = None,
-    tile_overlap: Annotated[int, typer.Option(help="LR pixels that tiles share.")] = 32,
+    tile_overlap: Annotated[
+        int | None, typer.Option(help="LR pixels that tiles share; default: 32, at most a quarter of the tile.")
+    ] = None,
     precision: PrecisionName = "fp32",
     device: Device = "auto",
     latency_size: LatencySize = 128,
@@ -99,7 +102,7 @@ def evaluate_command(
 
     Exit code 2 if anything could not be scored; the rest is, all the same.
     """
-    with user_errors("use --tile, or --precision bf16"):
+    with user_errors("use --tile"):
         from swinlet.evaluation import evaluate, tables
         from swinlet.evaluation.request import evaluation_request
 
@@ -154,7 +157,7 @@ def report_command(
     The page needs no other file and no network. Runs may be going on. Teacher and test sets are those of the runs'
     options, unless others are named. Exit code 2 if anything is missing on the page.
     """
-    with user_errors("use --precision bf16, or --curves-only"):
+    with user_errors("use --curves-only"):
         try:
             from swinlet.report.build import build_report
             from swinlet.report.request import report_request
@@ -176,10 +179,11 @@ def report_command(
             curves_only=curves_only,
         )
         check_writable(out)
+        refuse_other_content(out)
         with ProgressBar() as bar:
             page, problems = build_report(request, bar)
         write_text(out, page)
-        LOGGER.info("%s: %s, %.1f MB", out, "report of " + ", ".join(runs), len(page) / 1e6)
+        LOGGER.info("written: %s (%.1f MB)", out, len(page) / 1e6)
         report_problems(problems)
 
 
@@ -191,7 +195,7 @@ def schema_command(markdown: Annotated[bool, typer.Option(help="Write a page for
 
 def check_writable(*files: Path) -> None:
     """Before work that takes long: fail now rather than at its end."""
-    if len(set(files)) < len(files):
+    if len({os.path.realpath(path) for path in files}) < len(files):
         raise SwinletError(f"{files[-1]} is named for more than one output: name different files")
     for path in files:
         if path.is_dir():
@@ -199,6 +203,15 @@ def check_writable(*files: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
+
+
+def refuse_other_content(page: Path) -> None:
+    """A page is written over an older page, never over a run's log that was named by mistake."""
+    if page.is_file():
+        with page.open("rb") as file:
+            head = file.read(100).lstrip().lower()
+        if head and not head.startswith(b"<!doctype html"):
+            raise SwinletError(f"--out {page}: this file exists and is no HTML page: name another one")
 
 
 def report_problems(problems: list[str]) -> None:
@@ -230,16 +243,10 @@ def user_errors(
         LOGGER.error("%s", f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
         raise typer.Exit(FAILURE) from error
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         LOGGER.error("out of memory: %s (%s)", less_memory, error)
         raise typer.Exit(FAILURE) from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Of Python, of a GPU, of the CPU; told by name, as torch must not be imported for a wrong option."""
-    is_torch_error = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or is_torch_error
 
 
 def run() -> None:

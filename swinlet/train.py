@@ -2,11 +2,14 @@
 
 import logging
 import math
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 
 from swinlet.checkpoint import newest_sealed, unsealed_steps
-from swinlet.data.select_dataset import define_Datasets, training_batches
+from swinlet.data.dataset_sr import DatasetSR
+from swinlet.data.select_dataset import Phase, define_Datasets, training_batches
 from swinlet.distillation import select_distillation
 from swinlet.errors import CheckpointError, OptionError, TrainingError
 from swinlet.metrics import Scores
@@ -41,14 +44,15 @@ def train(opt: Options) -> bool:
         model = define_Model(opt)
         datasets = define_Datasets(opt)
         train_set = datasets["train"]
-        tests = [TestPhase(datasets[name], opt, name) for name in ("test", "val") if name in datasets]
         start = start_or_resume(model, opt)
-        best = BestWeights(model, tests[-1].name, start) if tests else None
 
         log.open(start)
         describe(model, opt, start)
+        testing = Testing(model, datasets, opt, log, start)
         batches = training_batches(train_set, opt, range(start + 1, total + 1))
         with stop_signals() as stop, TrainingBar(total, start) as bar:
+            if testing.was_missed(start):
+                testing.run(start, bar)
             for step, batch in enumerate(batches, start=start + 1):
                 seed_step(opt.train.manual_seed, step)
                 model.feed_data(batch)
@@ -57,22 +61,65 @@ def train(opt: Options) -> bool:
 
                 stopping = stop.requested  # read once: a signal during what follows waits for the next iteration
                 last = step == total or stopping != ""
-                epoch = step * len(batch["L"]) // len(train_set)  # for the log alone
                 if step % opt.train.checkpoint_print == 0 or last:
-                    report_losses(model, log, bar, step, epoch)
+                    report_losses(model, log, bar, step, epoch_of(step, opt, train_set))
                 if step % opt.train.checkpoint_save == 0 or last:
                     save(model, bar, step)
-                if best and (step % opt.train.checkpoint_test == 0 or step == total):
-                    deployed = [report_test(model, test, log, bar, step, epoch) for test in tests]
-                    best.offer(step, deployed[-1])
+                if testing.is_due(step):
+                    testing.run(step, bar)
                 if stopping and step < total:
                     LOGGER.info("stopped by %s after iteration %d of %d; saved", stopping, step, total)
                     LOGGER.info("start the same command again to go on")
                     return False
         LOGGER.info("complete: weights in %s", model.models_dir)
-        for test in tests:
-            report_comparison(model, test, log, max(start, total))
+        testing.compare(max(start, total))
     return True
+
+
+class Testing:
+    """When a run is tested, and on what; keeps the best weights.
+
+    Args:
+        model, opt, log: of the run.
+        datasets: by name; "test" and "val" are tested, and the last of them chooses the best weights.
+        start: iterations done before.
+    """
+
+    def __init__(
+        self, model: ModelPlain, datasets: Mapping[Phase, DatasetSR], opt: Options, log: RunLog, start: int
+    ) -> None:
+        names: tuple[Literal["test", "val"], ...] = ("test", "val")
+        self._model, self._opt, self._log = model, opt, log
+        self._train_set = datasets["train"]
+        self._phases = [TestPhase(datasets[name], opt, name) for name in names if name in datasets]
+        self._best = BestWeights(model, self._phases[-1], start) if self._phases else None
+
+    def is_due(self, step: int) -> bool:
+        """Whether the iteration ends with a test."""
+        train = self._opt.train
+        return bool(self._phases) and (step % train.checkpoint_test == 0 or step == train.total_iter)
+
+    def was_missed(self, step: int) -> bool:
+        """Whether the run was killed between the checkpoint of an iteration and its test."""
+        return step > 0 and self.is_due(step) and not self._log.has_tests(step, {p.name for p in self._phases})
+
+    def run(self, step: int, bar: TrainingBar) -> None:
+        """Test, and keep the weights that would be deployed if they are the best so far."""
+        epoch = epoch_of(step, self._opt, self._train_set)
+        deployed = [report_test(self._model, phase, self._log, bar, step, epoch) for phase in self._phases]
+        if self._best is not None:
+            self._best.offer(step, deployed[-1])
+
+    def compare(self, step: int) -> None:
+        """The tables at the end of a run."""
+        for phase in self._phases:
+            report_comparison(self._model, phase, self._log, step)
+
+
+def epoch_of(step: int, opt: Options, train_set: DatasetSR) -> int:
+    """How often the images have been gone through; for the log alone."""
+    assert opt.datasets.train is not None, "there is a training set"
+    return step * opt.datasets.train.dataloader_batch_size // len(train_set)
 
 
 def check_teacher(opt: Options) -> None:
@@ -178,16 +225,17 @@ def refuse_divergence(model: ModelPlain, step: int) -> None:
         TrainingError: naming the losses.
     """
     losses = model.current_log()
-    if not math.isfinite(losses["G_loss"]):
+    if not math.isfinite(losses.get("G_loss", 0.0)):  # none yet, where a run has just been resumed
         shown = ", ".join(f"{name} {value}" for name, value in losses.items())
         raise TrainingError(
-            f"iteration {step}: the loss is not a number any more ({shown}). The last checkpoint in "
-            f"{model.models_dir} is kept. Lower train.G_optimizer_lr or set train.G_optimizer_clipgrad, and start again"
+            f"iteration {step}: the loss is not a number any more ({shown}). Checkpoints in {model.models_dir} are "
+            "kept. Lower train.G_optimizer_lr or set train.G_optimizer_clipgrad, and start again"
         )
 
 
 def report_test(model: ModelPlain, test: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> Scores:
     """Scores, and for the test set pictures, of the images; returns the scores of the deployed weights."""
+    refuse_divergence(model, step)
     with bar.pause():
         table = test.run(model, step, log.picture if test.name == "test" else None)
     on, folder = ("", "") if test.name == "test" else (f" on {test.name}", f"{test.name}/")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from swinlet.checkpoint import read_best
 from swinlet.data.dataset_sr import DatasetSR
+from swinlet.errors import DataError, TrainingError
 from swinlet.metrics import GroundTruth, Scores, shave_of
 from swinlet.models.model_plain import ModelPlain
 from swinlet.options import Options
@@ -21,7 +22,7 @@ from swinlet.utils.resize import bicubic_upscale
 
 LOGGER = logging.getLogger("swinlet")
 
-NAMES = {"bicubic": "bicubic", "G": "student", "E": "student (EMA)", "Teacher": "teacher"}
+NAMES = {"bicubic": "bicubic of LR", "G": "student", "E": "student (EMA)", "Teacher": "teacher"}
 
 
 class TestPhase:
@@ -39,6 +40,7 @@ class TestPhase:
         self._dataset = dataset
         self._scale = opt.scale
         self.name = name
+        self.folder: Path = getattr(opt.datasets, name).dataroot_H
         self.images_dir = opt.run_dir / "images"
 
     def run(
@@ -92,16 +94,19 @@ class BestWeights:
 
     Args:
         model: whose weights.
-        chooser: the set that decides: the validation set where there is one.
+        chooser: the test that decides; scores on other images are no rivals.
         start: iterations done before; 0: whatever an earlier attempt kept does not count.
     """
 
-    def __init__(self, model: ModelPlain, chooser: str, start: int) -> None:
+    def __init__(self, model: ModelPlain, chooser: TestPhase, start: int) -> None:
         self._model = model
-        self._chooser = chooser
+        self._record: dict[str, Any] = {"set": chooser.name, "dataroot_H": str(chooser.folder)}
         recorded = read_best(model.models_dir) if start else None
-        alike = recorded is not None and recorded.get("set") == chooser
-        self._best = _as_score(recorded["psnr_y"]) if recorded is not None and alike else -math.inf
+        self._best = -math.inf
+        if recorded is not None and recorded.items() >= self._record.items():
+            self._best = _as_score(recorded["psnr_y"])
+        elif recorded is not None:
+            LOGGER.warning("best weights: the set that chooses is another one; the first test replaces them")
 
     def offer(self, step: int, scores: Scores) -> None:
         """Keep the weights if they are better than all before.
@@ -112,18 +117,24 @@ class BestWeights:
         value = scores.mean("psnr_y")
         if value > self._best:
             self._best = value
-            path = self._model.save_best(step, {"set": self._chooser, "psnr_y": finite(value)})
-            LOGGER.info("    best so far, by PSNR-Y on the %s set: kept as %s", self._chooser, path)
+            path = self._model.save_best(step, {**self._record, "psnr_y": finite(value)})
+            LOGGER.info("    best so far, by PSNR-Y on the %s set: kept as %s", self._record["set"], path)
 
 
 def _as_score(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else math.inf  # JSON has no infinity: recorded as null
+    """An infinite PSNR is recorded as null, which JSON has; anything else is no score."""
+    if value is None:
+        return math.inf
+    return float(value) if isinstance(value, int | float) else -math.inf
 
 
 def _restore(model: ModelPlain, item: Mapping[str, Any], weights: str) -> NDArray[np.uint8]:
     model.feed_data({"L": item["L"][None]})
     model.test(weights)
-    return to_uint8(model.current_visuals()["E"])
+    try:
+        return to_uint8(model.current_visuals()["E"])
+    except DataError as error:
+        raise TrainingError(f"{NAMES[weights]}, {item['name']}: {error}. Saved checkpoints are kept") from error
 
 
 def _to_array(image: Tensor) -> NDArray[np.uint8]:

@@ -66,6 +66,9 @@ def read_weight_file(path: Path, key: str) -> WeightFile:
         held = ", ".join(map(str, found))[:200] or "nothing"
         raise CheckpointError(f"{key}: {path} holds no network weights (found: {held})")
     wrapper, state = found_state
+    odd = next((name for name, tensor in state.items() if not _is_plain(tensor)), None)
+    if odd is not None:
+        raise CheckpointError(f"{key}: {path}: {odd} is not stored as a plain tensor with all its values")
     prefix = "module."  # left by DataParallel
     if all(name.startswith(prefix) for name in state):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
@@ -116,6 +119,13 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RuntimeError) and text:
         return text.splitlines()[0][:200]
     return f"it is empty, damaged or of another format ({type(error).__name__})"
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Dense, on the CPU, and no few values that claim to be many."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _find_state(content: object, wrapper: str = "", depth: int = 4) -> tuple[str, dict[str, Tensor]] | None:

@@ -1,6 +1,7 @@
 """One evaluation, from files to results."""
 
 import platform
+import re
 import shlex
 import sys
 import time
@@ -23,7 +24,8 @@ from swinlet.evaluation.testsets import OpenTestSet, open_testset
 from swinlet.inference import RestoreOptions
 from swinlet.utils.console import ProgressBar
 from swinlet.utils.image_io import save_image
-from swinlet.utils.names import distinct
+from swinlet.utils.memory import is_out_of_memory
+from swinlet.utils.names import distinct, printable
 
 SetObserver = Callable[[OpenTestSet, Picture, Mapping[str, Image]], None]
 
@@ -62,20 +64,20 @@ def evaluate(request: EvaluationRequest, bar: ProgressBar) -> Evaluation:
     begin = time.time()
     contenders, problems = open_contenders(
         request.weights,
-        request.teacher,
+        None if request.teacher is None else NamedFile(request.teacher, origin="--teacher"),
         scale=request.scale,
         net_types=request.net_types,
         options=request.restore,
     )
     scale = request.scale or (contenders[0].network.upscale if contenders else None)
     if scale is None:
-        raise SwinletError("\n".join([*problems, "no scale is known: pass --scale, e.g. --scale 4"]))
+        raise SwinletError("\n".join(problems or ["no scale is known: pass --scale, e.g. --scale 4"]))
     testsets = _open_testsets(request.testsets, scale, contenders, problems)
     if not testsets:
         raise DataError("\n".join(problems))
     observe = None if request.save_images is None else _image_saver(request.save_images)
     sets, faults = score_testsets(testsets, contenders, scale, bar, observe)
-    measure(contenders, request.latency_size, bar)
+    faults += measure(contenders, request.latency_size, bar)
     cards = [contender.card for contender in contenders]
     return Evaluation(scale, sets, cards, problems + faults, provenance(request.restore, begin))
 
@@ -99,13 +101,19 @@ def score_testsets(
     return sets, problems
 
 
-def measure(contenders: Sequence[Contender], size: int, bar: ProgressBar) -> None:
-    """Note the latency on the contenders' cards; not at all with ``size`` 0."""
+def measure(contenders: Sequence[Contender], size: int, bar: ProgressBar) -> list[str]:
+    """Note the latency on the contenders' cards, not at all with ``size`` 0; returns what is wrong."""
     if contenders and size:
         bar.show("measuring latency")
-        times = measure_latency([contender.restorer for contender in contenders], size)
+        try:
+            times = measure_latency([contender.restorer for contender in contenders], size)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return [f"--latency-size {size}: out of memory: choose less"]
         for contender, latency in zip(contenders, times, strict=True):
             contender.card.latency = latency
+    return []
 
 
 def _open_testsets(
@@ -123,12 +131,21 @@ def _open_testsets(
 
 
 def _image_saver(folder: Path) -> SetObserver:
+    folders: dict[str, str] = {}  # label -> folder name
+
     def save(testset: OpenTestSet, picture: Picture, restored: Mapping[str, Image]) -> None:
         for label, image in restored.items():
-            plain = "".join("_" if character in '\\/:*?"<>|' else character for character in label)
-            save_image(folder / testset.name / plain / f"{picture.name}.png", image)
+            if label not in folders:
+                folders[label] = distinct(_as_folder_name(label), folders.values())
+            save_image(folder / _as_folder_name(testset.name) / folders[label] / f"{picture.name}.png", image)
 
     return save
+
+
+def _as_folder_name(text: str) -> str:
+    """Without what leads elsewhere, or what some system does not allow."""
+    plain = re.sub(r'[\\/:*?"<>|]', "_", printable(text))
+    return plain.strip(". ") or "_"
 
 
 def provenance(restore: RestoreOptions, begin: float) -> dict[str, Any]:

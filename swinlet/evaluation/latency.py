@@ -10,8 +10,8 @@ from swinlet.evaluation.results import Latency
 from swinlet.inference import Restorer
 
 SECONDS = 20.0
-"""About how long all measuring may take; at least ``MIN_RUNS`` are timed however slow the network is."""
-MIN_RUNS, MAX_RUNS = 3, 20
+"""About how long the timed rounds may take together; one is timed however slow the networks are."""
+MAX_RUNS = 20
 
 
 def measure_latency(restorers: Sequence[Restorer], size: int) -> list[Latency]:
@@ -20,7 +20,7 @@ def measure_latency(restorers: Sequence[Restorer], size: int) -> list[Latency]:
     Machines are noisy: the networks take turns, after one round that is not counted.
     """
     rounds = [_timed(restorers, size)]
-    wanted = min(MAX_RUNS, max(MIN_RUNS, int(SECONDS / max(sum(rounds[0]), 1e-9))))
+    wanted = min(MAX_RUNS, max(1, int(SECONDS / max(sum(rounds[0]), 1e-9))))
     rounds += [_timed(restorers, size) for _ in range(wanted)]
     return [Latency(1000 * median(times), wanted, size) for times in zip(*rounds[1:], strict=True)]
 

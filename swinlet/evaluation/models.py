@@ -1,5 +1,6 @@
 """The networks to be scored, opened from their files."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,17 @@ from swinlet.weights import WeightFile, read_weight_file
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A weight file, or a run's folder, and the label to show it under; None: made from its path."""
+    """A weight file, or a run's folder.
+
+    Attributes:
+        path: of it.
+        label: to show it under; None: made from its path.
+        origin: what named it, for messages.
+    """
 
     path: Path
     label: str | None = None
+    origin: str = "--weights"
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Contender:
 
 def open_contenders(
     weights: Sequence[NamedFile],
-    teacher: Path | None,
+    teacher: NamedFile | None,
     *,
     scale: int | None,
     net_types: Mapping[str | None, str],
@@ -54,7 +62,7 @@ def open_contenders(
 
     Args:
         weights: the students.
-        teacher: its file.
+        teacher: its file; the label does not count.
         scale: the scale wanted; None: that of the first network.
         net_types: label -> net_type of files that do not tell V1 from V2; None -> that of all such files.
         options: how they will restore.
@@ -65,11 +73,13 @@ def open_contenders(
     found: list[Contender] = []
     problems: list[str] = []
     labels = [*_labels(weights), TEACHER]
-    files = [*(file.path for file in weights), *([teacher] if teacher is not None else [])]
-    for label, path in zip(labels, files, strict=False):
-        key = "--teacher" if label == TEACHER else "--weights"
+    unused = sorted(label for label in net_types if label is not None and label not in labels)
+    problems += [f"--net-type {label}=...: no weights have this label, only {', '.join(labels)}" for label in unused]
+    files = [*weights, *([teacher] if teacher is not None else [])]
+    for label, named in zip(labels, files, strict=False):
         try:
-            network, file = _open(path, key, label, scale, net_types)
+            path = _newest_in(named, problems) if named.path.is_dir() else named.path
+            network, file = _open(path, named.origin, label, scale, net_types)
             _check_alike(network, file.source, scale, found)
             found.append(_contender(network, file, label, options))
         except CheckpointError as error:
@@ -80,7 +90,7 @@ def open_contenders(
 def _open(
     path: Path, key: str, label: str, scale: int | None, net_types: Mapping[str | None, str]
 ) -> tuple[SwinIR, WeightFile]:
-    file = read_weight_file(_newest_in(path, key) if path.is_dir() else path, key)
+    file = read_weight_file(path, key)
     broken = next((name for name, tensor in file.state.items() if not _is_finite(tensor)), None)
     if broken is not None:
         raise CheckpointError(f"{file.source}: {broken} holds values that are no numbers (NaN or infinite)")
@@ -90,16 +100,19 @@ def _open(
     except AmbiguousNetworkError as error:
         kinds = " or ".join(f"--net-type {label}={kind}" for kind in ("swinir_student", "swinir_student_v2"))
         raise CheckpointError(f"{error}: pass {kinds}") from error
+    if label in net_types and select_network(net_types[label]).block is not network.block:
+        raise CheckpointError(f"{file.source}: --net-type says {net_types[label]}, but it records {_name_of(network)}")
     if scale == 3 and network.upscale == 2 and network.upsampler == "nearest+conv":  # the same weights serve both
         network = open_network(file, section=NetworkOptions(net_type=_name_of(network), upscale=3))
     return network, file
 
 
-def _newest_in(run: Path, key: str) -> Path:
+def _newest_in(run: NamedFile, problems: list[str]) -> Path:
     """The newest weights to deploy of a run's folder."""
-    path = newest_weights(run / "models")
+    folder = run.path / "models"
+    path = newest_weights(folder, lambda text: problems.append(f"{run.origin}: {text}"))
     if path is None:
-        raise CheckpointError(f"{key}: {run} is a folder without weights in {run / 'models'}: name a weight file")
+        raise CheckpointError(f"{run.origin}: {run.path} is a folder without weights in {folder}: name a weight file")
     return path
 
 
@@ -132,6 +145,7 @@ def _contender(network: SwinIR, file: WeightFile, label: str, options: RestoreOp
         path=str(file.path),
         sha256=sha256_of(file.path),
         net_type=_name_of(network),
+        in_chans=network.config["in_chans"],
         parameters=parameter_count(network),
         multiply_adds=multiply_adds(network),
     )
@@ -152,10 +166,11 @@ def _labels(weights: Sequence[NamedFile]) -> list[str]:
 
 def _names(path: Path) -> Iterator[str]:
     """Names for a weight file, shortest first: a run's folder name, a file's name, both."""
+    path = Path(os.path.abspath(path))  # without ".."
     if path.is_dir():
-        yield path.absolute().name
+        yield path.name
         return
-    run = path.absolute().parents[1].name if path.absolute().parent.name == "models" else ""
+    run = path.parents[1].name if path.parent.name == "models" else ""
     if run:
         yield run
         yield f"{run} {path.stem}"

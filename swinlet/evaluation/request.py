@@ -1,5 +1,6 @@
 """From the words of a command line to an ``EvaluationRequest``."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
@@ -11,21 +12,24 @@ from swinlet.evaluation.evaluate import EvaluationRequest
 from swinlet.evaluation.models import NamedFile
 from swinlet.inference import Precision, RestoreOptions
 from swinlet.options.names import NETWORKS
-from swinlet.utils.device import inference_device
+from swinlet.utils.device import has_bf16_instructions, inference_device
+
+LOGGER = logging.getLogger("swinlet")
 
 SCALES = (1, 2, 3, 4, 8)
+MIN_TILE = 8
 
 
 def evaluation_request(
     weights: Sequence[str],
-    testsets: Sequence[Path],
+    testsets: Sequence[str],
     *,
     teacher: Path | None,
     scale: int | None,
     net_types: Sequence[str],
     self_ensemble: bool,
     tile: int | None,
-    tile_overlap: int,
+    tile_overlap: int | None,
     precision: str,
     device: str,
     latency_size: int,
@@ -41,16 +45,20 @@ def evaluation_request(
         faults.append("--testset: missing: name a folder with HR images, e.g. --testset testsets/Set5")
     if scale is not None and scale not in SCALES:
         faults.append(f"--scale {scale}: must be one of {', '.join(map(str, SCALES))}")
-    if tile is not None and not 0 <= 2 * tile_overlap < tile:
-        faults.append(f"--tile {tile}: must be more than twice --tile-overlap, which is {tile_overlap}, at least 0")
+    overlap = min(RestoreOptions.tile_overlap, (tile or 0) // 4) if tile_overlap is None else tile_overlap
+    if tile is not None and tile < MIN_TILE:
+        faults.append(f"--tile {tile}: must be at least {MIN_TILE}")
+    elif tile is not None and not 0 <= 2 * overlap < tile:
+        faults.append(f"--tile-overlap {overlap}: must be at least 0 and less than half of --tile {tile}")
     types = net_types_of(net_types, faults)
     place = device_of(device, precision, latency_size, faults)
+    folders = folders_of(testsets, faults)
     if faults:
         raise OptionError("\n".join(faults))
     return EvaluationRequest(
         weights=tuple(NamedFile(path, label) for label, path in map(labelled_path, weights)),
-        testsets=tuple(testsets),
-        restore=RestoreOptions(place, cast("Precision", precision), self_ensemble, tile, tile_overlap),
+        testsets=folders,
+        restore=RestoreOptions(place, cast("Precision", precision), self_ensemble, tile, overlap),
         teacher=teacher,
         scale=scale,
         net_types=types,
@@ -70,6 +78,13 @@ def net_types_of(words: Sequence[str], faults: list[str]) -> dict[str | None, st
     return types
 
 
+def folders_of(testsets: Sequence[str], faults: list[str]) -> tuple[Path, ...]:
+    """The folder of each ``--testset``; an unset shell variable is not the current folder. Appends to ``faults``."""
+    if not all(testsets):
+        faults.append("--testset: is empty: name a folder")
+    return tuple(map(Path, testsets))
+
+
 def device_of(device: str, precision: str, latency_size: int, faults: list[str]) -> torch.device:
     """The device, checked with what depends on it. Appends to ``faults``."""
     if precision not in get_args(Precision):
@@ -81,6 +96,8 @@ def device_of(device: str, precision: str, latency_size: int, faults: list[str])
         place = inference_device(device)
         if precision == "fp16" and place.type == "cpu":
             faults.append("--precision fp16: needs a GPU; on the CPU use bf16 or fp32")
+        if precision == "bf16" and place.type == "cpu" and not has_bf16_instructions():
+            LOGGER.warning("this processor has no instructions for bf16: it is many times slower than fp32")
     except OptionError as error:
         faults.append(str(error))
     return place
@@ -89,6 +106,13 @@ def device_of(device: str, precision: str, latency_size: int, faults: list[str])
 def labelled_path(word: str) -> tuple[str | None, Path]:
     """``C=models/1_E.pth`` -> label C and the path; a path that has a ``=`` of its own stays whole."""
     label, equals, path = word.partition("=")
-    if not equals or not label or not path or "/" in label or "\\" in label or Path(word).exists():
+    if not equals or not label or not path or "/" in label or "\\" in label or _exists(word):
         return None, Path(word)
     return label, Path(path)
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except OSError:  # too long for a path: it has a label, then
+        return False

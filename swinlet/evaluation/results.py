@@ -46,6 +46,7 @@ class ModelCard:
     path: str
     sha256: str
     net_type: str
+    in_chans: int
     parameters: int
     multiply_adds: int
     latency: Latency | None = None

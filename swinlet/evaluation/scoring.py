@@ -1,5 +1,6 @@
 """Scoring test sets: each image is read once, and every contender restores it."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,9 +13,10 @@ from swinlet.errors import DataError
 from swinlet.evaluation.models import Contender
 from swinlet.evaluation.results import BICUBIC, COMPARED, INPUT, PUBLISHED_BICUBIC, TestSetResult
 from swinlet.evaluation.testsets import OpenTestSet
-from swinlet.metrics import GroundTruth, Scores, luma, shave_of
+from swinlet.metrics import METRICS, GroundTruth, Scores, luma, shave_of
 from swinlet.statistics import compare
 from swinlet.utils.image_io import is_gray
+from swinlet.utils.memory import is_out_of_memory
 from swinlet.utils.resize import bicubic_downscale, bicubic_round_trip, bicubic_upscale, round_to_uint8
 
 Image = NDArray[np.uint8]
@@ -43,7 +45,10 @@ def pictures(testset: OpenTestSet, problems: list[str]) -> Iterator[Picture]:
             problems.append(str(error))
             continue
         low, truth = (item[key].permute(1, 2, 0).numpy() for key in ("L", "H"))
-        yield Picture(name, low, truth, Path(item["H_path"]))
+        path = Path(item["H_path"])
+        if item["L_path"] != item["H_path"]:  # named by HR, so that results with and without LR files match
+            name = path.relative_to(testset.high).with_suffix("").as_posix()
+        yield Picture(name, low, truth, path)
 
 
 def score_testset(
@@ -78,7 +83,12 @@ def score_testset(
             published.images[picture.name] = bicubic.images[picture.name] | y_scores
         for contender, scores in zip(contenders, rows, strict=True):
             advance(f"{testset.name} {picture.name}: {scores.label}")
-            restored[scores.label] = contender.restorer(picture.low)
+            try:
+                restored[scores.label] = contender.restorer(picture.low)
+            except (DataError, MemoryError, RuntimeError) as error:
+                problems.append(_why_not_restored(error, f"{scores.label} on {testset.name}, {picture.name}"))
+                scores.images[picture.name] = dict.fromkeys(METRICS, math.nan)  # no mean over fewer images
+                continue
             scores.images[picture.name] = truth.score(restored[scores.label])
         if observe is not None:
             observe(picture, restored)
@@ -86,6 +96,9 @@ def score_testset(
     result = TestSetResult(
         testset.name, str(testset.folder), testset.low_resolution, [*([published] if complete else []), bicubic, *rows]
     )
+    others = len(bicubic.images) - len(published.images)
+    if others and scale > 1 and not testset.is_gray:
+        result.low_resolution += f", not MATLAB's bicubic of HR in {others} of {len(bicubic.images)}"
     students = [
         row for row, contender in zip(rows, contenders, strict=True) if contender.card.role == "student" and row.images
     ]
@@ -95,6 +108,15 @@ def score_testset(
         except ValueError as error:  # all differences infinite
             problems.append(f"{testset.name}: {error}")
     return result, problems
+
+
+def _why_not_restored(error: Exception, what: str) -> str:
+    """A problem for people; anything but wrong weights and lack of memory is a fault of this program."""
+    if isinstance(error, DataError):
+        return f"{what}: {error}"
+    if is_out_of_memory(error):
+        return f"{what}: out of memory: use --tile"
+    raise error
 
 
 def _values(scores: Scores) -> dict[str, float]:

@@ -4,11 +4,12 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from swinlet.evaluation.results import BICUBIC, PUBLISHED_BICUBIC, Evaluation, TestSetResult
+from swinlet.evaluation.results import BICUBIC, COMPARED, PUBLISHED_BICUBIC, Evaluation, TestSetResult
 from swinlet.metrics import METRICS, Scores
 from swinlet.utils.finite import finite
 
@@ -20,7 +21,7 @@ _NOTES = {
     "gray file is its own Y)",
     BICUBIC: "the LR image enlarged, scored as the networks are",
 }
-SEEDS = "An interval over images tells nothing of another training seed; runs that differ in the seed alone do."
+SEEDS = "Intervals are over images: they tell nothing of another training seed. Compare runs of several seeds for that."
 
 
 def as_text(evaluation: Evaluation) -> str:
@@ -72,7 +73,9 @@ def as_json(evaluation: Evaluation) -> str:
             "folder": result.folder,
             "low_resolution": result.low_resolution,
             "rows": [{"label": row.label, "mean": row.means(), "images": row.images} for row in result.rows],
-            "comparisons": [asdict(comparison) for comparison in result.comparisons],
+            "comparisons": [
+                {"metric": COMPARED, "difference": "b - a", **asdict(comparison)} for comparison in result.comparisons
+            ],
         }
         for result in evaluation.sets
     ]
@@ -128,11 +131,20 @@ def comparison_sentences(evaluation: Evaluation) -> list[str]:
     return [comparison.sentence(result.name) for result in evaluation.sets for comparison in result.comparisons]
 
 
+def comparison_notes(evaluation: Evaluation) -> list[str]:
+    """What the sentences leave open."""
+    count = sum(len(result.comparisons) for result in evaluation.sets)
+    many = f"Of {count} comparisons at 95 %, about {count / 20:.1g} would look larger than chance by chance."
+    return [SEEDS, *([many] if count > 2 else [])]
+
+
 def notes(evaluation: Evaluation) -> list[str]:
     """How to read the tables."""
     labels = {row.label for result in evaluation.sets for row in result.rows}
     provenance = evaluation.provenance
     lines = [f"{label}: {text}" for label, text in _NOTES.items() if label in labels]
+    if any(card.in_chans == 1 for card in evaluation.models):
+        lines.append("gray networks: images become gray by Pillow's L (0 to 255), which stands under Y and RGB alike")
     lines.append(
         f"scores: 8 bits, {evaluation.scale if evaluation.scale > 1 else 0} pixels shaved, mean over images; PSNR in dB"
     )
@@ -152,7 +164,7 @@ def notes(evaluation: Evaluation) -> list[str]:
 def _sections(evaluation: Evaluation) -> Iterator[tuple[str, list[str]]]:
     sentences = comparison_sentences(evaluation)
     if sentences:
-        yield "Paired comparison (PSNR-Y)", [*sentences, SEEDS]
+        yield "Paired comparison (PSNR-Y)", [*sentences, *comparison_notes(evaluation)]
     yield "Notes", notes(evaluation)
     if evaluation.models:
         yield (
@@ -171,6 +183,6 @@ def _aligned(table: Sequence[Sequence[str]]) -> str:
 
 
 def _piped(table: Sequence[Sequence[str]]) -> str:
-    rows = [[text.replace("|", "\\|") for text in row] for row in table]
+    rows = [[" ".join(re.sub(r"([\\|*_`<\[])", r"\\\1", text).split()) for text in row] for row in table]
     rows.insert(1, ["---", *["---:"] * (len(table[0]) - 1)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

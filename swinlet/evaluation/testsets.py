@@ -1,5 +1,6 @@
 """Test sets as the field keeps them: a folder HR, and LR images beside it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,14 +17,18 @@ class OpenTestSet:
     Attributes:
         name: of its folder.
         folder: of its images.
+        high: folder of the HR images.
         dataset: its pairs; ``dataset.skipped`` tells of the images that cannot be used.
         low_resolution: where LR comes from, for people.
+        is_gray: images are read as one channel.
     """
 
     name: str
     folder: Path
+    high: Path
     dataset: DatasetSR
     low_resolution: str
+    is_gray: bool
 
 
 def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTestSet:
@@ -43,6 +48,7 @@ def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTes
     if not high.is_dir():
         if (folder / "LR_bicubic").is_dir():
             raise DataError(f"{option}: it has LR_bicubic, but no folder HR: put the high-resolution images there")
+        _refuse_folder_of_testsets(folder, option)
         high = folder
     has_low = high != folder and low.is_dir()
     try:
@@ -52,14 +58,20 @@ def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTes
         raise DataError(f"{option}: {error}") from error
     if scale == 1 and not has_low:
         raise DataError(f"{option}: models of scale 1 need the degraded images in {low}")
-    name = folder.absolute().parent.name if folder.name == "HR" else folder.absolute().name
-    return folders_as_testset(name, high, low if has_low else None, scale, n_channels, option)
+    return folders_as_testset(high, low if has_low else None, scale, n_channels, option)
 
 
-def folders_as_testset(
-    name: str, high: Path, low: Path | None, scale: int, n_channels: Literal[1, 3], option: str
-) -> OpenTestSet:
-    """A test set of given folders; ``option`` names them in messages.
+def _refuse_folder_of_testsets(folder: Path, option: str) -> None:
+    """Images of several test sets, or LR images of several scales, are no test set."""
+    sets = sorted(path.parent.name for path in folder.glob("*/HR") if path.is_dir())
+    if sets:
+        raise DataError(f"{option}: it holds test sets ({', '.join(sets[:4])}): name one of them")
+    if any((folder / f"X{scale}").is_dir() for scale in (2, 3, 4, 8)):
+        raise DataError(f"{option}: it looks like LR images of several scales: name the folder that holds HR")
+
+
+def folders_as_testset(high: Path, low: Path | None, scale: int, n_channels: Literal[1, 3], option: str) -> OpenTestSet:
+    """A test set of given folders, named after the folder of HR; ``option`` names them in messages.
 
     Raises:
         DataError: there is no usable image.
@@ -68,4 +80,6 @@ def folders_as_testset(
         high, low, scale=scale, n_channels=n_channels, phase="test", on_bad_image="collect", name=option
     )
     source = "made by MATLAB's bicubic" if low is None else "/".join(low.parts[-2:])
-    return OpenTestSet(name, high if high.name != "HR" else high.parent, dataset, source)
+    folder = high.parent if high.name == "HR" else high
+    name = Path(os.path.abspath(folder)).name
+    return OpenTestSet(name, folder, high, dataset, source, n_channels == 1)

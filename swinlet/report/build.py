@@ -1,8 +1,10 @@
 """A report: runs, their scores and evidence, gathered and put into one page."""
 
+import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from swinlet.errors import CheckpointError, DataError, OptionError
@@ -12,12 +14,14 @@ from swinlet.evaluation.results import TEACHER, Evaluation
 from swinlet.evaluation.scoring import Image, Picture
 from swinlet.evaluation.testsets import OpenTestSet, folders_as_testset, open_testset
 from swinlet.inference import RestoreOptions
-from swinlet.report.evidence import Crop
+from swinlet.report.evidence import Crop, clip_to
 from swinlet.report.features import FeatureEvidence, feature_evidence
 from swinlet.report.page import Report, render
 from swinlet.report.pictures import ImageEvidence, image_evidence
 from swinlet.report.runs import Run, open_runs
 from swinlet.utils.console import ProgressBar
+from swinlet.utils.files import sha256_of
+from swinlet.utils.names import distinct
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ def build_report(request: ReportRequest, bar: ProgressBar) -> tuple[str, list[st
     problems += [f"{run.path}: {problem}" for run in runs for problem in run.problems]
     scored = [] if request.curves_only else [run for run in runs if run.weights is not None]
     evidence = _Evidence(request, scored)
+    if not request.curves_only:
+        missing = [run.label for run in runs if run.weights is None and run.path.is_dir()]
+        evidence.notes += [f"{label} has no weights: no scores and no pictures of it." for label in missing]
     if scored:
         evidence.gather(bar, begin)
     problems += evidence.problems
@@ -93,7 +100,7 @@ class _Evidence:
         """Restore and score all test images, then look inside the networks."""
         request = self._request
         contenders, faults = open_contenders(
-            [NamedFile(run.weights, run.label) for run in self._runs if run.weights is not None],
+            [NamedFile(run.weights, run.label, f"run {run.label}") for run in self._runs if run.weights is not None],
             self._teacher(),
             scale=None,
             net_types=request.net_types,
@@ -113,40 +120,55 @@ class _Evidence:
         self.problems += faults
         self.problems += [f"--crop {name}: no test image has this name" for name in sorted(self._unused_crops)]
         if sets:
-            measure(contenders, request.latency_size, bar)
+            self.problems += measure(contenders, request.latency_size, bar)
         cards = [contender.card for contender in contenders]
         if sets:
             self.evaluation = Evaluation(scale, sets, cards, [], provenance(request.restore, begin))
         self._look_inside({contender.card.label: contender for contender in contenders})
 
-    def _teacher(self) -> Path | None:
+    def _teacher(self) -> NamedFile | None:
         """The one asked for, or the first that a run learned from."""
         if self._request.teacher is not None:
-            return self._request.teacher
-        found = {run.label: path for run in self._runs if (path := _teacher_of(run)) is not None}
-        first = next(iter(found.values()), None)
-        others = [f"{label} ({path})" for label, path in found.items() if path != first]
+            return NamedFile(self._request.teacher, origin="--teacher")
+        taught = [(run, path) for run in self._runs if (path := _teacher_of(run)) is not None]
+        if not taught:
+            return None
+        first, path = taught[0]
+        others = [f"{run.label} ({other})" for run, other in taught if not _same_file(path, other)]
         if others:
-            self.notes.append(f"Shown is the teacher {first}; another one taught {', '.join(others)}.")
-        return first
+            self.notes.append(f"Shown is the teacher {path}; another one taught {', '.join(others)}.")
+        return NamedFile(path, origin=f"run {first.label}: path.pretrained_netTeacher (or name it with --teacher)")
 
     def _testsets(self, first: Contender) -> list[OpenTestSet]:
         scale, n_channels = first.network.upscale, first.network.config["in_chans"]
-        found: dict[tuple[Path, Path | None], OpenTestSet] = {}
-        try:
-            if self._request.testsets:
-                return [open_testset(folder, scale, n_channels) for folder in self._request.testsets]
-            for run in self._runs:
-                section = None if run.options is None else run.options.datasets.test
-                if section is not None and (section.dataroot_H, section.dataroot_L) not in found:
-                    key = section.dataroot_H, section.dataroot_L
-                    option = f"{run.path}: datasets.test (name a set with --testset)"
-                    found[key] = folders_as_testset(_name_of(section.dataroot_H), *key, scale, n_channels, option)
-        except DataError as error:
-            self.problems.append(str(error))
-        if not found and not self.problems:
+        if self._request.testsets:
+            folders = dict.fromkeys(self._request.testsets)
+            return self._opened([partial(open_testset, folder, scale, n_channels) for folder in folders])
+        sections: dict[tuple[Path, Path | None], str] = {}
+        for run in self._runs:
+            section = None if run.options is None else run.options.datasets.test
+            if section is not None:
+                sections.setdefault((section.dataroot_H, section.dataroot_L), run.label)
+        if not sections and not any(run.problems for run in self._runs):
             self.problems.append("no run names a test set: name one with --testset")
-        return list(found.values())
+        return self._opened(
+            [
+                partial(folders_as_testset, *folders, scale, n_channels, f"run {label}: datasets.test")
+                for folders, label in sections.items()
+            ]
+        )
+
+    def _opened(self, openers: Sequence[Callable[[], OpenTestSet]]) -> list[OpenTestSet]:
+        found: list[OpenTestSet] = []
+        for opener in openers:
+            try:
+                testset = opener()
+            except DataError as error:
+                hint = "" if self._request.testsets else " (or name a test set with --testset)"
+                self.problems.append(f"{error}{hint}")
+                continue
+            found.append(replace(testset, name=distinct(testset.name, [other.name for other in found])))
+        return found
 
     def _show(
         self,
@@ -158,22 +180,25 @@ class _Evidence:
     ) -> None:
         if self._first_low is None:
             self._first_low = picture.name, picture.low
-        name = next((name for name in (picture.name, Path(picture.path).stem) if name in self._request.crops), None)
-        self._unused_crops.discard(name or "")
-        try:
-            self.images.append(
-                image_evidence(
-                    testset.name,
-                    picture,
-                    restored,
-                    students=students,
-                    scale=scale,
-                    side=self._request.crop_side,
-                    chosen=None if name is None else self._request.crops[name],
-                )
+        name = next((name for name in (picture.name, picture.path.stem) if name in self._request.crops), None)
+        chosen = None
+        if name is not None:
+            self._unused_crops.discard(name)
+            try:
+                chosen = clip_to(self._request.crops[name], *picture.truth.shape[:2])
+            except DataError as error:
+                self.problems.append(f"--crop {name}: {error}")
+        self.images.append(
+            image_evidence(
+                testset.name,
+                picture,
+                restored,
+                students=[label for label in students if label in restored],
+                scale=scale,
+                side=self._request.crop_side,
+                chosen=chosen,
             )
-        except DataError as error:
-            self.problems.append(f"--crop {name}: {error}")
+        )
 
     def _look_inside(self, contenders: Mapping[str, Contender]) -> None:
         teacher = contenders.get(TEACHER)
@@ -184,7 +209,7 @@ class _Evidence:
             if student is None:
                 continue
             own = _teacher_of(run)
-            if run.translator is not None and own is not None and own != Path(teacher.card.path):
+            if run.translator is not None and own is not None and not _same_file(own, Path(teacher.card.path)):
                 self.notes.append(f"{run.label}: no token maps, as another teacher taught it.")
                 continue
             try:
@@ -197,6 +222,9 @@ def _teacher_of(run: Run) -> Path | None:
     return None if run.options is None else run.options.path.pretrained_netTeacher
 
 
-def _name_of(folder: Path) -> str:
-    """Set5 rather than HR."""
-    return folder.absolute().parent.name if folder.name == "HR" else folder.absolute().name
+def _same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same content; a file that is not there any more may be any."""
+    try:
+        return os.path.realpath(one) == os.path.realpath(other) or sha256_of(one) == sha256_of(other)
+    except OSError:
+        return True

@@ -96,7 +96,7 @@ def _stage(
 
 
 def _pairs(run: Run, student: SwinIR, teacher: SwinIR) -> Sequence[tuple[int, int]]:
-    if run.options is not None and run.options.train.distillation_type == "feature":
+    if run.options is not None:
         return paired_stages(run.options.train, student, teacher)
     if student.window_size != teacher.window_size:
         raise OptionError(

@@ -23,8 +23,9 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from swinlet.report.svg import for_page, printable, shortened
+from swinlet.report.svg import for_page, shortened
 from swinlet.report.ticks import set_scale
+from swinlet.utils.names import printable
 
 Floats = NDArray[np.float64]
 
@@ -73,6 +74,7 @@ class Series:
         colour: name of a CSS custom property, e.g. "--model-a".
         steps, values: of one length; values that are not finite leave gaps.
         dashed: draw a dashed line.
+        faint: draw a thin, pale line without a place in the legend, as behind a smoothed curve.
         band: lower and upper values of a band around the curve, as long as ``steps``.
     """
 
@@ -81,6 +83,7 @@ class Series:
     steps: Sequence[float]
     values: Sequence[float]
     dashed: bool = False
+    faint: bool = False
     band: tuple[Sequence[float], Sequence[float]] | None = None
 
 
@@ -94,13 +97,16 @@ class Point:
     y: float
 
 
-def curves(title: str, x_label: str, y_label: str, series: Sequence[Series], *, log_y: bool = False) -> str:
-    """Curves over training steps, with a legend below where there are several.
+def curves(
+    title: str, x_label: str, y_label: str, series: Sequence[Series], *, log_y: bool = False, legend: bool = True
+) -> str:
+    """Curves over training steps, with a legend below.
 
     Args:
         title, x_label, y_label: any text; long ones are shortened.
         series: drawn in this order. Without any value the figure says "no data yet".
         log_y: logarithmic values; those that are not positive leave gaps.
+        legend: whether there is one.
 
     Returns:
         An ``<svg>`` element as wide as its container. The same arguments give the same text.
@@ -116,8 +122,8 @@ def curves(title: str, x_label: str, y_label: str, series: Sequence[Series], *, 
         drawing.axes.margins(x=0.02, y=0.06)
         set_scale(drawing.axes, "x", whole=True)
         set_scale(drawing.axes, "y", log=log_y)
-        if len(series) > 1:
-            _draw_legend(drawing, drawn)
+        if legend:
+            _draw_legend(drawing, [one for one in drawn if not one.faint])
         return drawing.svg()
 
 
@@ -218,6 +224,8 @@ def _draw_curve(drawing: _Drawing, series: Series, log_y: bool) -> bool:
         drawing.axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     alone = np.flatnonzero(shown[1:-1] & ~shown[:-2] & ~shown[2:])  # a line does not show these
     (line,) = drawing.axes.plot(steps, values, color=colour, linestyle=_line_style(series))
+    if series.faint:
+        line.set(alpha=0.3, linewidth=0.7)
     line.set(marker="o", markersize=5, markevery=alone.tolist())
     return True
 

@@ -8,13 +8,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from swinlet.evaluation.results import BICUBIC, INPUT, PUBLISHED_BICUBIC, TEACHER, Evaluation, TestSetResult
-from swinlet.evaluation.tables import SEEDS, comparison_sentences, image_table, notes, score_table, title
-from swinlet.report.curves import efficiency_figures, loss_figures, score_figures, title_of
+from swinlet.evaluation.tables import comparison_notes, comparison_sentences, image_table, notes, score_table, title
+from swinlet.report.curves import COLOURS, SMOOTHED_FROM, efficiency_figures, loss_figures, score_figures, title_of
 from swinlet.report.features import FeatureEvidence
 from swinlet.report.pictures import ImageEvidence
 from swinlet.report.runs import Run, options_table
-
-_RUN_COLOURS = 8  # --model-0 to --model-7 in the style sheet
 
 
 @dataclass(frozen=True)
@@ -60,10 +58,11 @@ def render(report: Report) -> str:
         colours=colours,
         titles={run.label: title_of(run) for run in report.runs},
         score_figures=score_figures(report.runs, colours),
+        smoothed=any(len(c.steps) >= SMOOTHED_FROM for run in report.runs for c in run.history.losses.values()),
         loss_figures=loss_figures(report.runs, colours),
         scores=[] if evaluation is None else [_scores(result, evaluation, colours) for result in evaluation.sets],
         comparisons=[] if evaluation is None else comparison_sentences(evaluation),
-        seeds=SEEDS,
+        comparison_notes=[] if evaluation is None else comparison_notes(evaluation),
         score_notes=[] if evaluation is None else notes(evaluation),
         cards=[] if evaluation is None else evaluation.models,
         options=options_table(report.runs),
@@ -73,10 +72,13 @@ def render(report: Report) -> str:
 
 
 def colours_of(runs: Sequence[Run]) -> dict[str, str]:
-    """The CSS property with the colour of each run, the teacher and bicubic interpolation, on the whole page."""
-    colours = {run.label: f"--model-{i % _RUN_COLOURS}" for i, run in enumerate(runs)}
+    """The CSS property with the colour of each run, the teacher and bicubic interpolation, on the whole page.
+
+    Those of the runs are --model-0 to --model-7 in the style sheet.
+    """
+    colours = {run.label: f"--model-{i % COLOURS}" for i, run in enumerate(runs)}
     bicubic = dict.fromkeys([PUBLISHED_BICUBIC, BICUBIC, INPUT], "--bicubic")
-    return {**bicubic, TEACHER: "--teacher", "HR": "--ink", **colours}
+    return {**bicubic, TEACHER: "--teacher", "HR": "--muted", **colours}
 
 
 def _scores(result: TestSetResult, evaluation: Evaluation, colours: Mapping[str, str]) -> _ScoreSection:

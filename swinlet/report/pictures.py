@@ -15,8 +15,8 @@ from swinlet.evaluation.scoring import Picture
 from swinlet.metrics import GroundTruth, luma, shave_of
 from swinlet.report.evidence import (
     Crop,
-    clip_to,
     common_limit,
+    enlarged,
     error_map,
     improvement_map,
     most_different,
@@ -26,6 +26,7 @@ from swinlet.report.evidence import (
 Image = NDArray[np.uint8]
 
 OVERVIEW_SIDE = 420  # pixels of the largest side
+DETAIL_SIDE = 384
 
 
 @dataclass(frozen=True)
@@ -100,16 +101,14 @@ def image_evidence(
         students: labels of the students among them.
         scale: of all.
         side: of the detail in HR pixels.
-        chosen: the detail, if it is not to be found.
+        chosen: the detail, inside the image, if it is not to be found.
 
-    Raises:
-        DataError: the chosen detail lies outside.
     """
     truth = picture.truth
     rivals = list(students) if len(students) > 1 else [label for label in restored if label not in (BICUBIC, INPUT)]
     rivals = rivals if len(rivals) > 1 else list(restored)
     if chosen is not None:
-        crop, how = clip_to(chosen, *truth.shape[:2]), "chosen by hand"
+        crop, how = chosen, "chosen by hand"
     elif len(rivals) > 1:
         crop = most_different([restored[label] for label in rivals], side, shave_of(scale))
         how = f"where {_listed([shown(label) for label in rivals])} differ most"
@@ -119,14 +118,12 @@ def image_evidence(
     detail = crop.of(truth)
     limit = common_limit([crop.of(image) for image in restored.values()], detail)
     whole, part = GroundTruth(truth, shave_of(scale)), GroundTruth(detail, 0)
-    tiles = [Tile("HR", _uri(detail))]
+    tiles = [Tile("HR", _big(detail))]
     for label, image in restored.items():
         estimate = crop.of(image)
-        errors = png_data_uri(error_map(estimate, detail, limit))
-        tiles.append(Tile(shown(label), _uri(estimate), errors, part.psnr_y(estimate), whole.psnr_y(image)))
-    improvements = [
-        _improvement(picture, restored, before, after, crop) for before, after in _steps(list(restored), students)
-    ]
+        errors = _big(error_map(estimate, detail, limit))
+        tiles.append(Tile(shown(label), _big(estimate), errors, part.psnr_y(estimate), whole.psnr_y(image)))
+    improvements = _improvements(picture, restored, _steps(list(restored), students), crop)
     overview = _overview(truth, crop)
     return ImageEvidence(testset, picture.name, crop, how, limit, overview, tiles, improvements)
 
@@ -138,14 +135,25 @@ def _steps(labels: Sequence[str], students: Sequence[str]) -> list[tuple[str, st
     return [(labels[0], students[0])] if students else []
 
 
-def _improvement(picture: Picture, restored: Mapping[str, Image], before: str, after: str, crop: Crop) -> Improvement:
-    old, new, truth = restored[before], restored[after], picture.truth
+def _improvements(
+    picture: Picture, restored: Mapping[str, Image], steps: Sequence[tuple[str, str]], crop: Crop
+) -> list[Improvement]:
+    """Maps of each step from one model to another, all on one scale."""
+    truth = picture.truth
     target = luma(truth)
-    gain = np.abs(luma(old) - target) - np.abs(luma(new) - target)
-    limit = max(float(np.percentile(np.abs(gain), 99)), 1.0)
-    detail = improvement_map(crop.of(old), crop.of(new), crop.of(truth), limit)
-    whole = improvement_map(old, new, truth, limit)
-    return Improvement(shown(before), shown(after), png_data_uri(detail), png_data_uri(whole), limit)
+    errors = {label: np.abs(luma(restored[label]) - target) for step in steps for label in step}
+    gains = [np.abs(errors[before] - errors[after]) for before, after in steps]
+    limit = max([float(np.percentile(gain, 99)) for gain in gains] + [1.0])
+    return [
+        Improvement(
+            shown(before),
+            shown(after),
+            _big(improvement_map(crop.of(restored[before]), crop.of(restored[after]), crop.of(truth), limit)),
+            png_data_uri(improvement_map(restored[before], restored[after], truth, limit)),
+            limit,
+        )
+        for before, after in steps
+    ]
 
 
 def shown(label: str) -> str:
@@ -157,8 +165,9 @@ def _listed(labels: Sequence[str]) -> str:
     return f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
-def _uri(image: Image) -> str:
-    return png_data_uri(_rgb(image))
+def _big(image: Image) -> str:
+    """A detail whose pixels are seen: enlarged by a whole factor, to about ``DETAIL_SIDE``; browsers then shrink it."""
+    return png_data_uri(enlarged(_rgb(image), max(1, DETAIL_SIDE // image.shape[0])))
 
 
 def _rgb(image: Image) -> Image:
@@ -173,9 +182,9 @@ def _overview(image: Image, crop: Crop) -> str:
     picture = picture.resize(size, PillowImage.Resampling.LANCZOS)
     left, top, side = (round(value * ratio) for value in (crop.left, crop.top, crop.side))
     draw = ImageDraw.Draw(picture)
-    for distance, colour in ((0, "white"), (1, "black")):
+    for distance, width, colour in ((5, 2, "black"), (3, 4, "white")):  # about half as wide on the page
         box = (left - distance, top - distance, left + side + distance, top + side + distance)
-        draw.rectangle(box, outline=colour)
+        draw.rectangle(box, outline=colour, width=width)
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from swinlet.errors import DataError, OptionError
-from swinlet.evaluation.request import device_of, labelled_path, net_types_of
+from swinlet.evaluation.request import device_of, folders_of, labelled_path, net_types_of
 from swinlet.inference import Precision, RestoreOptions
 from swinlet.report.build import ReportRequest
 from swinlet.report.evidence import Crop, parse_crop
@@ -17,7 +17,7 @@ def report_request(
     runs: Sequence[str],
     *,
     teacher: Path | None,
-    testsets: Sequence[Path],
+    testsets: Sequence[str],
     net_types: Sequence[str],
     crops: Sequence[str],
     crop_side: int,
@@ -43,13 +43,14 @@ def report_request(
             faults.append(f"--crop: {error}")
     types = net_types_of(net_types, faults)
     place = device_of(device, precision, latency_size, faults)
+    folders = folders_of(testsets, faults)
     if faults:
         raise OptionError("\n".join(faults))
     return ReportRequest(
         runs=tuple(map(labelled_path, runs)),
         restore=RestoreOptions(place, cast("Precision", precision)),
         teacher=teacher,
-        testsets=tuple(testsets),
+        testsets=folders,
         net_types=types,
         crops=chosen,
         crop_side=crop_side,

@@ -1,6 +1,7 @@
 """The runs that a report is about: curves, options, weights."""
 
 import json
+import os
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from swinlet.errors import DataError, OptionError
 from swinlet.evaluation.results import RESERVED
 from swinlet.options import DatasetOptions, Options, load_options
 from swinlet.report.history import History, read_history
-from swinlet.utils.names import distinct
+from swinlet.utils.names import distinct, printable
+
+LONGEST = 200  # characters of an option's value that are shown
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Run:
     @property
     def name(self) -> str:
         """Of its folder; of the file where only that was given."""
-        return self.path.absolute().name
+        return printable(Path(os.path.abspath(self.path)).name)
 
     @property
     def steps(self) -> int:
@@ -83,7 +86,7 @@ def _open(label: str, path: Path) -> Run:
             options = load_options(file)
         except OptionError as error:
             problems.append(str(error))
-    return Run(label, path, history, options, newest_weights(path / "models"), problems)
+    return Run(label, path, history, options, newest_weights(path / "models", problems.append), problems)
 
 
 def _newest_options(folder: Path) -> Path | None:
@@ -93,11 +96,14 @@ def _newest_options(folder: Path) -> Path | None:
 
 def _labels(given: Sequence[str | None]) -> Iterator[str]:
     """A, B, C, ... by place, but what was given where something was; all different, none reserved."""
-    taken = {label for label in given if label is not None}
-    letters = iter([letter for letter in string.ascii_uppercase if letter not in taken])
+    given = [None if label is None else printable(label) for label in given]
+    wanted = {label for label in given if label is not None}
+    letters = iter([letter for letter in string.ascii_uppercase if letter not in wanted])
     used = set(RESERVED)
-    for place, wanted in enumerate(given, start=1):
-        label = distinct(wanted or next(letters, f"run {place}"), used)
+    for place, asked in enumerate(given, start=1):
+        label = asked or next(letters, f"run {place}")
+        if label in used:
+            label = distinct(label, used | wanted)
         used.add(label)
         yield label
 
@@ -105,21 +111,25 @@ def _labels(given: Sequence[str | None]) -> Iterator[str]:
 def options_table(runs: Iterable[Run]) -> list[list[str]]:
     """How options differ from the defaults: a row for each key, then the default, then each run; headings first.
 
-    A run that has the default shows nothing. Where options are unknown, the run is left out.
+    Keys in which the runs differ come first. A run that has the default shows nothing. Where options are unknown, the
+    run is left out.
     """
     known = [run for run in runs if run.options is not None]
     defaults = _defaults()
     trees = [_flat(cast("Options", run.options).model_dump(mode="json", by_alias=True)) for run in known]
     keys = dict.fromkeys(key for tree in trees for key in tree if key != "$schema")
-    rows = [["key", "default", *(run.label for run in known)]]
+    headings = ["key", "default", *(run.label for run in known)]
+    differing: list[list[str]] = []
+    common: list[list[str]] = []
     for key in keys:
         default = defaults.get(key)
         values = [tree.get(key, default) for tree in trees]
         if any(value != default for value in values):
             preset = default is None and key.startswith(("netG.", "netTeacher."))
             shown = "preset" if preset else _shown(default)
-            rows.append([key, shown, *("" if value == default else _shown(value) for value in values)])
-    return rows
+            row = [key, shown, *("" if value == default else _shown(value) for value in values)]
+            (common if all(value == values[0] for value in values) else differing).append(row)
+    return [headings, *differing, *common]
 
 
 def _defaults() -> dict[str, Any]:
@@ -142,4 +152,5 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -5,10 +5,7 @@ import re
 import unicodedata
 from xml.etree import ElementTree
 
-
-def printable(text: str) -> str:
-    """Without what XML or UTF-8 cannot hold, such as control characters."""
-    return "".join(char if char.isprintable() else " " for char in text)
+from swinlet.utils.names import printable
 
 
 def _columns(text: str) -> int:

@@ -51,3 +51,8 @@ def inference_device(name: str) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise OptionError(f"--device {name}: there is no such device here ({reason}): use auto or cpu") from error
     return device
+
+
+def has_bf16_instructions() -> bool:
+    """Whether torch computes bf16 matrix products and convolutions natively on this processor."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

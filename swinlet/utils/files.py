@@ -11,11 +11,16 @@ from pathlib import Path
 def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
     """Write a file so that ``path`` is, at any instant, its old content or all of its new content.
 
-    Missing folders are made.
+    Missing folders are made, links are followed, and what is no ordinary file (/dev/stdout) is written to directly.
 
     Raises:
         OSError: the disk is full, the folder cannot be written, ...; nothing at ``path`` has changed.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as file:
+            write(file)
+        return
     temporary = path.with_name(f".{path.name}.tmp")  # what a killed process left there is written over
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,8 +36,8 @@ def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> No
 
 
 def write_text(path: Path, text: str) -> None:
-    """``write_atomic`` of UTF-8 text."""
-    write_atomic(path, lambda file: file.write(text.encode()))
+    """``write_atomic`` of UTF-8 text; what UTF-8 cannot hold, as in file names that are not of it, becomes "?"."""
+    write_atomic(path, lambda file: file.write(text.encode(errors="replace")))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -148,8 +148,16 @@ def to_tensor(image: Array) -> torch.Tensor:
 
 
 def to_uint8(image: torch.Tensor) -> Array:
-    """Floating-point tensor (C, H, W) to uint8 array (H, W, C): clamped to [0, 1], times 255, rounded."""
-    scaled = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    """Floating-point tensor (C, H, W) to uint8 array (H, W, C): clamped to [0, 1], times 255, rounded.
+
+    Raises:
+        DataError: it holds NaN, which no clamping mends; infinite values are clamped.
+    """
+    image = image.detach().float()
+    broken = int(image.isnan().sum())
+    if broken:
+        raise DataError(f"no picture: {broken} of {image.numel()} values are not a number (NaN)")
+    scaled = image.clamp(0, 1).mul(255).round().to(torch.uint8)
     return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,18 @@ class RunLog:
         assert self._metrics is not None, "open() comes first"
         self._metrics.write(json.dumps(finite(line)) + "\n")
         self._metrics.flush()
+
+    def has_tests(self, step: int, sets: set[str]) -> bool:
+        """Whether metrics.jsonl tells of a test of each of these sets at this step."""
+        found: set[str] = set()
+        for line in (self._opt.run_dir / METRICS_FILE).read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                record: Any = json.loads(line)
+            except ValueError:  # torn when the run was killed
+                continue
+            if isinstance(record, dict) and (record.get("type"), record.get("step")) == ("test", step):  # pyright: ignore[reportUnknownMemberType]
+                found.add(cast("dict[str, str]", record).get("set", "test"))
+        return found.issuperset(sets)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Curves for TensorBoard."""
