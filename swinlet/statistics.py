@@ -23,7 +23,7 @@ class Comparison:
         images: how many images were compared.
         mean: mean over the images of b - a.
         wins, losses, ties: images where b is better, worse, equal.
-        low, high: 95 % bootstrap interval of the mean over images; None with fewer than ``MIN_IMAGES`` images.
+        low, high: 95 % bootstrap interval of the mean over images; None with fewer than 2 images.
         left_out: images that both have, but whose difference is infinite or not a number.
     """
 
@@ -40,8 +40,12 @@ class Comparison:
 
     @property
     def larger_than_uncertainty(self) -> bool:
-        """Whether the interval excludes zero. It covers the choice of images alone, not that of the training seed."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the interval excludes zero, and there are enough images for that to mean something.
+
+        The interval covers the choice of images alone, not that of the training seed.
+        """
+        enough = self.images >= MIN_IMAGES
+        return enough and self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     def sentence(self, where: str) -> str:
         """The result in plain English.
@@ -49,29 +53,29 @@ class Comparison:
         Args:
             where: name of the test set, e.g. "Set5".
         """
-        if self.low is None or self.high is None:
-            text = self._of_few_images(where)
-        elif self.larger_than_uncertainty:
-            text = self._clear(where, self.low, self.high)
+        if self.larger_than_uncertainty:
+            text = self._clear(where)
+        elif self.images >= MIN_IMAGES:
+            text = f"{self.b} and {self.a} cannot be told apart on {where}: {self._difference()}."
         else:
-            text = (
-                f"{self.b} and {self.a} cannot be told apart on {where}: {self.b} - {self.a} is {_signed(self.mean)} dB"
-                f" (95 % interval {_signed(self.low)} to {_signed(self.high)} over {self.images} images; "
-                f"{self.b} {self._counts(self.wins, self.losses)})."
-            )
+            few = f"fewer than {MIN_IMAGES} images cannot tell a difference from chance"
+            text = f"{self._difference(where)}: {few}."
         if self.left_out:
             text += f" Left out because a score is infinite or not a number: {_images(self.left_out)}."
         return text
 
-    def _of_few_images(self, where: str) -> str:
-        counts = f"{self.b} {self._counts(self.wins, self.losses)} of {_images(self.images)}"
-        return (
-            f"{self.b} - {self.a} is {_signed(self.mean)} dB on {where} ({counts}): {_images(self.images)} cannot tell "
-            f"whether that is more than chance, {MIN_IMAGES} are needed."
-        )
+    def _difference(self, where: str = "") -> str:
+        on = f" on {where}" if where else ""
+        interval = ""
+        if self.low is not None and self.high is not None:
+            interval = f"95 % interval {_signed(self.low)} to {_signed(self.high)} over "
+        counts = f"{self.b} {self._counts(self.wins, self.losses)}"
+        return f"{self.b} - {self.a} is {_signed(self.mean)} dB{on} ({interval}{_images(self.images)}; {counts})"
 
-    def _clear(self, where: str, low: float, high: float) -> str:
-        better, worse, wins, losses = self.b, self.a, self.wins, self.losses
+    def _clear(self, where: str) -> str:
+        assert self.low is not None, "the interval excludes zero"
+        assert self.high is not None, "the interval excludes zero"
+        better, worse, wins, losses, low, high = self.b, self.a, self.wins, self.losses, self.low, self.high
         if self.mean < 0:
             better, worse, wins, losses = worse, better, losses, wins
             low, high = -high, -low
@@ -118,7 +122,7 @@ def compare(
     if not len(differences):
         raise ValueError(f"{b} and {a} cannot be compared: no image has a finite difference of their scores")
     low = high = None
-    if len(differences) >= MIN_IMAGES:
+    if len(differences) > 1:
         tail = _expanded_tail(len(differences))
         low, high = np.quantile(_resampled_means(differences, seed, resamples), [tail, 1 - tail]).tolist()
     return Comparison(
@@ -144,7 +148,8 @@ def _difference(a: float, b: float) -> float:
 def _expanded_tail(n: int) -> float:
     """Share of resampled means to leave out at each end: normal tail beyond sqrt(n / (n - 1)) * t(0.975, n - 1)."""
     z, df = NormalDist().inv_cdf(0.975), n - 1
-    # Student's t by its expansion around the normal quantile (Abramowitz and Stegun, 26.7.5): within 0.1 % from df 5.
+    # Student's t by its expansion around the normal quantile (Abramowitz and Stegun, 26.7.5): within 0.1 % from df 5;
+    # with less, t is large anyway, and the interval as good as the range of the differences.
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,

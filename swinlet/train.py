@@ -20,7 +20,7 @@ from swinlet.options import Options, changed_keys, keys_without_effect
 from swinlet.utils.console import TrainingBar
 from swinlet.utils.run_log import METRICS_FILE, RunLog
 from swinlet.utils.signals import stop_signals
-from swinlet.validation import NAMES, BestWeights, TestPhase
+from swinlet.validation import ADVICE, NAMES, BestWeights, TestPhase
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -227,10 +227,7 @@ def refuse_divergence(model: ModelPlain, step: int) -> None:
     losses = model.current_log()
     if not math.isfinite(losses.get("G_loss", 0.0)):  # none yet, where a run has just been resumed
         shown = ", ".join(f"{name} {value}" for name, value in losses.items())
-        raise TrainingError(
-            f"iteration {step}: the loss is not a number any more ({shown}). Checkpoints in {model.models_dir} are "
-            "kept. Lower train.G_optimizer_lr or set train.G_optimizer_clipgrad, and start again"
-        )
+        raise TrainingError(f"iteration {step}: the loss is not a number any more ({shown}). {ADVICE}")
 
 
 def report_test(model: ModelPlain, test: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> Scores:

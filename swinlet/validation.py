@@ -22,6 +22,8 @@ from swinlet.utils.resize import bicubic_upscale
 
 LOGGER = logging.getLogger("swinlet")
 
+ADVICE = "Saved checkpoints are kept. Lower train.G_optimizer_lr or set train.G_optimizer_clipgrad, and start again"
+
 NAMES = {"bicubic": "bicubic of LR", "G": "student", "E": "student (EMA)", "Teacher": "teacher"}
 
 
@@ -134,7 +136,7 @@ def _restore(model: ModelPlain, item: Mapping[str, Any], weights: str) -> NDArra
     try:
         return to_uint8(model.current_visuals()["E"])
     except DataError as error:
-        raise TrainingError(f"{NAMES[weights]}, {item['name']}: {error}. Saved checkpoints are kept") from error
+        raise TrainingError(f"{item['name']}, restored by the {NAMES[weights]}: {error}. {ADVICE}") from error
 
 
 def _to_array(image: Tensor) -> NDArray[np.uint8]:

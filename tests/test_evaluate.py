@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -281,8 +282,9 @@ class TestComparison:
         assert comparison["mean"] == pytest.approx(difference)
         assert (comparison["a"], comparison["b"], comparison["images"], comparison["losses"]) == ("good", "bad", 2, 2)
         result = call("--testset", testset, "--weights", good, "--weights", bad)
-        assert "good is better than bad on Two by" in result.stdout
-        assert "tells nothing of another training seed" in result.stdout
+        assert f"bad - good is {difference:+.3f} dB on Two (95 % interval " in result.stdout
+        assert "they tell nothing of another training seed" in result.stdout
+        assert "about 0.3" not in result.stdout
 
     def test_equal_students_and_the_teacher_is_no_rival(self, testset: Path, tmp_path: Path) -> None:
         one, other = (run_folder(tmp_path / name, network()) for name in ("one", "other"))
@@ -333,16 +335,41 @@ class TestOutputs:
         assert provenance["device"].startswith("cpu: ")
         assert provenance["command"]
 
-    def test_perfect_and_tiny_images_are_no_trouble(self, tmp_path: Path) -> None:
-        """Infinite PSNR becomes null; SSIM needs 11 pixels."""
+    def test_perfect_images_are_no_trouble(self, tmp_path: Path) -> None:
+        """Infinite PSNR becomes null in JSON."""
         (tmp_path / "HR").mkdir()
-        Image.fromarray(np.full((12, 12, 3), 77, dtype=np.uint8)).save(tmp_path / "HR" / "flat.png")
+        Image.fromarray(np.full((20, 20, 3), 77, dtype=np.uint8)).save(tmp_path / "HR" / "flat.png")
         found = evaluate(tmp_path, "--testset", tmp_path, "--scale", 4)
-        assert means(found)["bicubic"] == {"psnr_y": None, "ssim_y": None, "psnr_rgb": None, "ssim_rgb": None}
-        result = call("--testset", tmp_path, "--scale", 4)
-        assert ["bicubic", "inf", "-", "inf", "-", "-", "-", "-"] in [
-            line.split() for line in result.stdout.splitlines()
-        ]
+        assert means(found)["bicubic"] == {"psnr_y": None, "ssim_y": 1, "psnr_rgb": None, "ssim_rgb": 1}
+        lines = [line.split() for line in call("--testset", tmp_path, "--scale", 4).stdout.splitlines()]
+        assert ["bicubic", "inf", "1.0000", "inf", "1.0000", "-", "-", "-"] in lines
+
+    def test_images_are_named_by_hr(self, testset: Path, tmp_path: Path) -> None:
+        low = testset / "LR_bicubic" / "X4"
+        low.mkdir(parents=True)
+        for path in (testset / "HR").iterdir():
+            Image.fromarray(bicubic_downscale(read_image(path, 3), 4)).save(low / f"{path.stem}x4.png")
+        found = evaluate(tmp_path, "--testset", testset, "--scale", 4)
+        assert list(found["testsets"][0]["rows"][0]["images"]) == list(SIZES)
+
+    def test_markdown_is_safe(self, testset: Path, tmp_path: Path) -> None:
+        weights = run_folder(tmp_path / "A", network())
+        result = call("--testset", testset, "--weights", f"a\n<b>*={weights}", "--markdown", tmp_path / "x.md")
+        assert result.exit_code == 0
+        assert "| a \\<b>\\* |" in (tmp_path / "x.md").read_text()
+
+    def test_pictures_stay_in_their_folder(
+        self, testset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        weights = run_folder(tmp_path / "A", network())
+        monkeypatch.chdir(weights.parent)
+        words = [f"..={weights}", f"a:b={weights}", f"a?b={weights}", ".."]
+        out = tmp_path / "pictures"
+        result = call("--testset", testset, *(w for word in words for w in ("--weights", word)), "--save-images", out)
+        assert result.exit_code == 0, result.output
+        folders = sorted(path.name for path in (out / "Two").iterdir())
+        assert folders == ["A", "_", "a_b", "a_b (2)", "bicubic of LR"]
+        assert [path.name for path in out.iterdir()] == ["Two"]
 
 
 class TestBadInput:
@@ -416,7 +443,7 @@ class TestBadInput:
         self.check(result, f"--weights: {path}", f"--teacher: {path}", kept="\nA  ")
         assert result.stderr.count(message) == 2
         self.check(call("--testset", testset, "--weights", path, "--scale", 4), message, kept="bicubic of LR")
-        self.check(call("--testset", testset, "--weights", path), message, "pass --scale")
+        self.check(call("--testset", testset, "--weights", path), message)
 
     def test_weights_that_are_no_numbers(self, testset: Path, weights: Path, tmp_path: Path) -> None:
         net = network()
@@ -425,9 +452,73 @@ class TestBadInput:
         result = call("--testset", testset, "--weights", bad, "--weights", weights)
         self.check(result, "conv_first.bias holds values that are no numbers", kept="\nA  ")
 
+    def test_outputs_that_are_no_pictures(self, testset: Path, weights: Path, tmp_path: Path) -> None:
+        """The weights are numbers, what comes out is not."""
+        net = network()
+        for parameter in net.conv_first.parameters():
+            torch.nn.init.constant_(parameter, 3e38)
+        bad = run_folder(tmp_path / "B", net)
+        found = evaluate(tmp_path, "--testset", testset, "--weights", bad, "--weights", weights, code=2)
+        assert [problem.partition(":")[0] for problem in found["problems"]] == ["B on Two, cat", "B on Two, gray"]
+        assert "are not a number (NaN)" in found["problems"][0]
+        assert means(found)["B"]["psnr_y"] is None
+        assert means(found)["A"]["psnr_y"] > 20
+
+    @pytest.mark.parametrize("kind", ["meta", "sparse", "expanded"])
+    def test_tensors_that_are_not_plain(self, testset: Path, weights: Path, tmp_path: Path, kind: str) -> None:
+        state = network().state_dict()
+        bias = state["conv_first.bias"]
+        odd = {"meta": bias.to("meta"), "sparse": bias.to_sparse(), "expanded": torch.zeros(1).expand(10**12)}
+        torch.save({"params": state | {"conv_first.bias": odd[kind]}}, tmp_path / "odd.pth")
+        result = call("--testset", testset, "--weights", tmp_path / "odd.pth", "--weights", weights)
+        self.check(result, "conv_first.bias is not stored as a plain tensor", kept="\nA  ")
+
+    def test_net_types_that_contradict_or_miss(self, testset: Path, weights: Path) -> None:
+        words = ["--net-type", "A=swinir_student_v2", "--net-type", "Z=swinir"]
+        result = call("--testset", testset, "--weights", weights, *words, "--scale", 4)
+        self.check(
+            result,
+            "--net-type says swinir_student_v2, but it records swinir_student",
+            "--net-type Z=...: no weights have this label, only A, teacher",
+        )
+
+    def test_a_damaged_newest_checkpoint(self, testset: Path, weights: Path) -> None:
+        net = network()
+        write_set(weights.parent, 9, {"E": net.state_dict()}, {"network": {"net_type": "swinir_student", **net.config}})
+        (weights.parent / "9_E.pth").write_bytes(b"damaged")
+        result = call("--testset", testset, "--weights", weights.parents[1])
+        self.check(result, "checkpoint passed over: ", kept="7_E.pth")
+
+    def test_folders_that_are_no_test_set(self, testset: Path) -> None:
+        self.check(call("--testset", testset.parent, "--scale", 4), "it holds test sets (Two): name one of them")
+        (testset.parent / "LR" / "X4").mkdir(parents=True)
+        self.check(call("--testset", testset.parent / "LR", "--scale", 4), "it looks like LR images of several scales")
+        self.check(call("--testset", "", "--scale", 4), "--testset: is empty: name a folder")
+
+    def test_small_images_are_left_out(self, testset: Path, weights: Path) -> None:
+        """SSIM's window does not fit."""
+        Image.fromarray(np.zeros((16, 30, 3), dtype=np.uint8)).save(testset / "HR" / "small.png")
+        result = call("--testset", testset, "--weights", weights)
+        self.check(result, "small.png: too small for SSIM, whose window is 11 pixels wide", kept="Two x4, 2 images")
+
+    def test_links_and_devices_are_written_to(self, testset: Path, tmp_path: Path) -> None:
+        target = tmp_path / "target.json"
+        target.write_text("old")
+        (tmp_path / "link.json").symlink_to(target)
+        assert call("--testset", testset, "--scale", 4, "--json", tmp_path / "link.json").exit_code == 0
+        assert (tmp_path / "link.json").is_symlink()
+        assert json.loads(target.read_text())["scale"] == 4
+        os.mkfifo(tmp_path / "pipe")
+        reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE)
+        assert call("--testset", testset, "--scale", 4, "--csv", tmp_path / "pipe").exit_code == 0
+        assert reader.communicate()[0].startswith(b"testset,")
+        assert (tmp_path / "pipe").is_fifo()
+
     def test_wrong_words_are_named_at_once(self) -> None:
-        result = call("--scale", 5, "--precision", "fp8", "--tile", 16, "--net-type", "resnet")
-        self.check(result, "--testset: missing", "--scale 5", "--precision fp8", "--tile 16", "--net-type resnet")
+        result = call("--scale", 5, "--precision", "fp8", "--tile", 4, "--net-type", "resnet")
+        self.check(result, "--testset: missing", "--scale 5", "--precision fp8", "--tile 4", "--net-type resnet")
+        result = call("--testset", "x", "--tile", 16, "--tile-overlap", 8)
+        self.check(result, "--tile-overlap 8: must be at least 0 and less than half of --tile 16")
         assert result.stdout == ""
 
     @pytest.mark.parametrize("device", ["cuda:99", "tpu", "meta"])

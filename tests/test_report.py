@@ -138,7 +138,7 @@ class TestPage:
             assert f"{card['parameters']:,} {card['multiply_adds'] / 1e9:.1f} G" in page.text
         assert "PSNR-Y on test against parameters" in page.figures()
         assert "PSNR-Y on test against latency" in page.figures()
-        assert re.search(r"(A is better than C|C is better than A) by [\d.]+ dB on one image of test", page.text)
+        assert re.search(r"C - A is [+-][\d.]+ dB on test \(1 image; C better on \d, worse on \d\)", page.text)
 
     def test_pictures(self, page: Page) -> None:
         alts = [image["alt"] for image in page.all("img")]
@@ -146,16 +146,20 @@ class TestPage:
             assert alts.count(f"{label}: detail of chelsea") == 1
             assert alts.count(f"{label}: errors in the detail of chelsea") == 1
         assert alts.count("HR: detail of chelsea") == 1
-        assert "Where C is nearer to HR than A, detail" in alts
-        assert "Where C is nearer to HR than A, whole image" in alts
+        assert "Where C is nearer to HR than A, detail of chelsea" in alts
+        assert "Where C is nearer to HR than A, whole chelsea" in alts
         assert "Detail of 24x24 pixels at 20,8 ( chosen by hand;" in page.text.replace("(chosen", "( chosen")
 
     def test_token_maps(self, page: Page) -> None:
         """Both runs have two stages; the one that was taught has a translator."""
         alts = [image["alt"] for image in page.all("img")]
-        assert alts.count("Student, stage 1") == alts.count("Teacher, stage 2") == 2
-        assert alts.count("Translated teacher, stage 1") == alts.count("Translated teacher, stage 2") == 1
-        assert alts.count("Distance of student and translated teacher") == 2
+        for label in "AC":
+            assert alts.count(f"{label}: student, stage 1") == alts.count(f"{label}: teacher, stage 2") == 1
+        assert [alt for alt in alts if alt and "translated" in alt] == [
+            f"C: {what}, stage {stage}"
+            for stage in (1, 2)
+            for what in ("translated teacher", "distance of student and translated teacher")
+        ]
         assert "No translator: its features were not taught." in page.text
 
     def test_options(self, page: Page) -> None:
@@ -187,7 +191,7 @@ class TestKinds:
         lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
         (run / "metrics.jsonl").write_text("".join(lines[:3]) + '{"type": "train", "st')
         page = make(tmp_path / "x.html", run)
-        assert "1 lines unreadable" in page.text
+        assert "1 unreadable line)" in page.text
         assert "plain" not in page.text.partition("Options")[0].partition("task")[0]
         assert "Pixel loss (l_g_L1)" in page.figures()
         assert not page.all("img")
@@ -264,7 +268,8 @@ class TestBadInput:
     )
     def test_crops(self, runs: Path, tmp_path: Path, crop: str, message: str) -> None:
         out = tmp_path / "x.html"
-        self.check(out, call(out, runs / "plain", "--crop", crop), message)
+        page = self.check(out, call(out, runs / "plain", "--crop", crop), message)
+        assert "A: detail of chelsea" in [image["alt"] for image in page.all("img")]  # the one that was found
 
     def test_words(self, runs: Path, tmp_path: Path) -> None:
         result = call(tmp_path / "x.html", runs / "plain", "--crop", "chelsea", "--precision", "int4")
@@ -297,7 +302,8 @@ class TestBadInput:
         out = tmp_path / "x.html"
         result = call(out, run, "--testset", photos / "test")
         page = self.check(out, result, "tsak")
-        assert "checkpoint passed over" in result.stderr
+        assert "checkpoint passed over" in page.text
+        assert "A has no weights: no scores and no pictures of it." in page.text
         assert page.figures()
 
     def test_without_matplotlib(self, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

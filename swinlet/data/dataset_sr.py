@@ -13,7 +13,6 @@ from torch.utils.data import Dataset
 
 from swinlet.data.augment import MODES, augment
 from swinlet.errors import DataError
-from swinlet.metrics import SSIM_WINDOW, shave_of
 from swinlet.utils.image_io import list_images, read_image, to_tensor
 from swinlet.utils.resize import bicubic_downscale, bicubic_downscale_crop
 
@@ -73,8 +72,8 @@ class DatasetSR(Dataset[dict[str, Any]]):
             dataroot_L: folder of their low-resolution images; None: made by :func:`bicubic_downscale`.
             scale: H has this many times the pixels of L on each side; L has floor(H / scale).
             n_channels: 3 for RGB, 1 for gray.
-            phase: "train" for random patches, "test" for whole images, which have to be large enough for SSIM
-                in what is left of them when ``scale`` pixels are left out at each side.
+            phase: "train" for random patches, "test" for whole images, which have to be large enough for scores
+                that leave out ``scale`` pixels at each side (none at scale 1).
             H_size: side of the H patches in training, a multiple of ``scale``; no image may be smaller.
             seed: decides about order, crops and augmentation.
             shuffle: visit the images of each epoch in random order, else in the order of their paths.
@@ -202,8 +201,8 @@ def _random_bits(seed: int, stream: int, position: int, count: int) -> npt.NDArr
 
 
 def _smallest_test(scale: int) -> int:
-    """The smallest side of a test image, a multiple of the scale: SSIM's window has to fit into the shaved image."""
-    return -(-(2 * shave_of(scale) + SSIM_WINDOW) // scale) * scale
+    """The smallest side of a test image. Scores leave out ``scale`` pixels at each side, none at scale 1."""
+    return 3 * scale if scale > 1 else 1  # one pixel more than 2 * scale, as a multiple of the scale
 
 
 def _find_pairs(dataroot_H: Path, dataroot_L: Path | None, scale: int, option: str) -> tuple[list[_Pair], list[str]]:

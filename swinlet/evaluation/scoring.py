@@ -13,7 +13,7 @@ from swinlet.errors import DataError
 from swinlet.evaluation.models import Contender
 from swinlet.evaluation.results import BICUBIC, COMPARED, INPUT, PUBLISHED_BICUBIC, TestSetResult
 from swinlet.evaluation.testsets import OpenTestSet
-from swinlet.metrics import METRICS, GroundTruth, Scores, luma, shave_of
+from swinlet.metrics import METRICS, SSIM_WINDOW, GroundTruth, Scores, luma, shave_of
 from swinlet.statistics import compare
 from swinlet.utils.image_io import is_gray
 from swinlet.utils.memory import is_out_of_memory
@@ -36,7 +36,7 @@ Observer = Callable[[Picture, Mapping[str, Image]], None]
 
 
 def pictures(testset: OpenTestSet, problems: list[str]) -> Iterator[Picture]:
-    """The images of a test set; one that cannot be read any more is reported and left out."""
+    """The images of a test set; those that cannot be read any more or scored are reported and left out."""
     dataset = testset.dataset
     for i, name in enumerate(dataset.names):
         try:
@@ -48,6 +48,9 @@ def pictures(testset: OpenTestSet, problems: list[str]) -> Iterator[Picture]:
         path = Path(item["H_path"])
         if item["L_path"] != item["H_path"]:  # named by HR, so that results with and without LR files match
             name = path.relative_to(testset.high).with_suffix("").as_posix()
+        if min(truth.shape[:2]) < 2 * shave_of(testset.scale) + SSIM_WINDOW:
+            problems.append(f"{path}: too small for SSIM, whose window is {SSIM_WINDOW} pixels wide: left out")
+            continue
         yield Picture(name, low, truth, path)
 
 
@@ -100,7 +103,9 @@ def score_testset(
     if others and scale > 1 and not testset.is_gray:
         result.low_resolution += f", not MATLAB's bicubic of HR in {others} of {len(bicubic.images)}"
     students = [
-        row for row, contender in zip(rows, contenders, strict=True) if contender.card.role == "student" and row.images
+        row
+        for row, contender in zip(rows, contenders, strict=True)
+        if contender.card.role == "student" and not all(math.isnan(value) for value in _values(row).values())
     ]
     for a, b in combinations(students, 2):
         try:

@@ -20,6 +20,7 @@ class OpenTestSet:
         high: folder of the HR images.
         dataset: its pairs; ``dataset.skipped`` tells of the images that cannot be used.
         low_resolution: where LR comes from, for people.
+        scale: of HR to LR.
         is_gray: images are read as one channel.
     """
 
@@ -28,6 +29,7 @@ class OpenTestSet:
     high: Path
     dataset: DatasetSR
     low_resolution: str
+    scale: int
     is_gray: bool
 
 
@@ -82,4 +84,4 @@ def folders_as_testset(high: Path, low: Path | None, scale: int, n_channels: Lit
     source = "made by MATLAB's bicubic" if low is None else "/".join(low.parts[-2:])
     folder = high.parent if high.name == "HR" else high
     name = Path(os.path.abspath(folder)).name
-    return OpenTestSet(name, folder, high, dataset, source, n_channels == 1)
+    return OpenTestSet(name, folder, high, dataset, source, scale, n_channels == 1)

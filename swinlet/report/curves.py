@@ -38,8 +38,7 @@ def score_figures(runs: Sequence[Run], colours: Mapping[str, str]) -> list[str]:
         for metric, (heading, unit) in SCORES.items():
             series = [one for i, run in enumerate(runs) for one in _scores(run, subset, metric, colours, i, alone)]
             if series:
-                legend = not alone or len(series) > 1
-                figures.append(curves(f"{heading}, {where}", "iteration", unit, series, legend=legend))
+                figures.append(curves(f"{heading}, {where}", "iteration", unit, series, legend=not alone))
     return figures
 
 

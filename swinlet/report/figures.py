@@ -98,15 +98,15 @@ class Point:
 
 
 def curves(
-    title: str, x_label: str, y_label: str, series: Sequence[Series], *, log_y: bool = False, legend: bool = True
+    title: str, x_label: str, y_label: str, series: Sequence[Series], *, log_y: bool = False, legend: bool = False
 ) -> str:
-    """Curves over training steps, with a legend below.
+    """Curves over training steps, with a legend below where there are several.
 
     Args:
         title, x_label, y_label: any text; long ones are shortened.
         series: drawn in this order. Without any value the figure says "no data yet".
         log_y: logarithmic values; those that are not positive leave gaps.
-        legend: whether there is one.
+        legend: one even for a single curve.
 
     Returns:
         An ``<svg>`` element as wide as its container. The same arguments give the same text.
@@ -122,7 +122,7 @@ def curves(
         drawing.axes.margins(x=0.02, y=0.06)
         set_scale(drawing.axes, "x", whole=True)
         set_scale(drawing.axes, "y", log=log_y)
-        if legend:
+        if legend or len(series) > 1:
             _draw_legend(drawing, [one for one in drawn if not one.faint])
         return drawing.svg()
 
