@@ -22,7 +22,7 @@ from swinlet.models.select_network import define_G
 from swinlet.options import parse_options
 from swinlet.report.history import read_history
 from swinlet.train import train
-from tests.small_run import NET, tree
+from tests.small_run import NET, TEACHER, tree
 
 # The form in which KAIR and the reference project log; the numbers are made up.
 KAIR_LOG = """\
@@ -205,11 +205,39 @@ class TestKinds:
     def test_labels(self, runs: Path, old_log: Path, tmp_path: Path) -> None:
         """Reserved words, given twice, letters that are taken."""
         run = runs / "plain"
-        words = [f"teacher={run}", f"bicubic={old_log}", run, f"A={run}", f"A={run}"]
+        words = [f"teacher={run}", f"bicubic={old_log}", run, f"A={run}", f"A (2)={run}", f"A={run}"]
         page = make(tmp_path / "x.html", *words)
-        title = "teacher (2): plain · bicubic (2): train.log · B: plain · A: plain · A (2): plain"
+        title = "teacher (2): plain · bicubic (2): train.log · B: plain · A: plain · A (2): plain · A (3): plain"
         assert title in page.text
         assert "teacher (2): detail of chelsea" in [image["alt"] for image in page.all("img")]
+
+    def test_the_teacher_is_known_by_its_content(
+        self, runs: Path, photos: Path, teacher_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Named otherwise than in the options, and from elsewhere."""
+        monkeypatch.chdir(tmp_path)
+        shutil.copy(teacher_file, "copy.pth")
+        words = [runs / "taught & (b)", "--testset", photos / "test"]
+        page = make(tmp_path / "x.html", *words, "--teacher", "copy.pth")
+        assert "A: translated teacher, stage 1" in [image["alt"] for image in page.all("img")]
+        torch.manual_seed(5)
+        torch.save({"params": define_G(TEACHER | {"window_size": 4}).state_dict()}, "other.pth")
+        page = make(tmp_path / "y.html", *words, "--teacher", "other.pth")
+        assert "A: no token maps, as another teacher taught it." in page.text
+        assert "Token maps" not in page.text
+
+    def test_many_runs_with_long_names(self, old_log: Path, tmp_path: Path, browser: webdriver.Chrome) -> None:
+        """More than there are colours; a label that would turn the text around it."""
+        name = "swinir_student_v2_feature_div2k_lr2e-4_bs32_warmup1000_cosine_seed1_nodistill"
+        words = [f"{name}{i}={old_log}" for i in range(9)] + [f"right\u202eleft={old_log}"]
+        page = make(tmp_path / "x.html", *words)
+        assert "right left: train.log" in page.text
+        assert (tmp_path / "x.html").read_text().count("stroke-dasharray") > 0
+        for width in (390, 1280):
+            view = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", view)
+            browser.get((tmp_path / "x.html").as_uri())
+            assert look(browser, "return document.documentElement.scrollWidth") <= width
 
     def test_one_run_shows_raw_weights_as_well(self, runs: Path, tmp_path: Path) -> None:
         out = tmp_path / "x.html"
@@ -270,6 +298,15 @@ class TestBadInput:
         out = tmp_path / "x.html"
         page = self.check(out, call(out, runs / "plain", "--crop", crop), message)
         assert "A: detail of chelsea" in [image["alt"] for image in page.all("img")]  # the one that was found
+
+    def test_a_page_is_never_written_over_something_else(self, runs: Path, tmp_path: Path) -> None:
+        shutil.copytree(runs / "plain", tmp_path / "run")
+        log = tmp_path / "run" / "train.log"
+        before = log.read_bytes()
+        result = call(log, tmp_path / "run", "--curves-only")
+        assert result.exit_code == 2
+        assert "train.log: this file exists and is no HTML page: name another one" in result.stderr
+        assert log.read_bytes() == before
 
     def test_words(self, runs: Path, tmp_path: Path) -> None:
         result = call(tmp_path / "x.html", runs / "plain", "--crop", "chelsea", "--precision", "int4")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -334,6 +335,42 @@ class TestBest:
         path.write_text(json.dumps(self.best(tmp_path / "run") | {"psnr_y": recorded, "step": 77}))
         train(options(photos, tmp_path, total_iter=4))
         assert (self.best(tmp_path / "run")["step"] == 77) == kept
+
+    def test_another_validation_set_starts_anew(self, photos: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path, total_iter=3))
+        path = tmp_path / "run" / "models" / "best.json"
+        path.write_text(json.dumps(self.best(tmp_path / "run") | {"psnr_y": 99.0}))
+        data = tree(photos, tmp_path, total_iter=4)
+        data["datasets"]["test"]["dataroot_H"] = str(photos / "train")
+        train(parse_options(data))
+        best = self.best(tmp_path / "run")
+        assert (best["step"], best["dataroot_H"]) == (4, str(photos / "train"))
+        assert best["psnr_y"] < 99
+
+    def test_a_run_killed_between_a_checkpoint_and_its_test(
+        self, reference_run: Path, photos: Path, teacher_file: Path, tmp_path: Path
+    ) -> None:
+        """The test is made up for: scores and best weights are those of an uninterrupted run."""
+        shutil.copytree(reference_run, tmp_path / "run")
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        lines = metrics.read_text().splitlines(keepends=True)
+        kept = lines[: next(i for i, line in enumerate(lines) if json.loads(line)["step"] == 6 and '"test"' in line)]
+        first = [record for record in map(json.loads, kept) if record["type"] == "test" and record["weights"] == "E"]
+        earlier = self.best(tmp_path / "run") | {"step": 3, "psnr_y": first[0]["mean"]["psnr_y"]}
+        (tmp_path / "run" / "models" / "best.json").write_text(json.dumps(earlier))
+        metrics.write_text("".join(kept))
+        assert train(options(photos, tmp_path, teacher_file))
+        expected = [r["mean"] for r in records(reference_run, "test") if r["step"] == 6]
+        assert [r["mean"] for r in records(tmp_path / "run", "test") if r["step"] == 6] == expected
+        better = expected[0]["psnr_y"] > first[0]["mean"]["psnr_y"]
+        assert self.best(tmp_path / "run")["step"] == (6 if better else 3)
+        assert train(options(photos, tmp_path, teacher_file))  # nothing is tested twice
+        assert len([r for r in records(tmp_path / "run", "test") if r["step"] == 6]) == 2
+
+    def test_weights_whose_pictures_are_no_numbers_are_never_best(self, photos: Path, tmp_path: Path) -> None:
+        with pytest.raises(TrainingError, match=r"not a number.*Lower train\.G_optimizer_lr"):
+            train(options(photos, tmp_path, G_optimizer_lr=1e30, checkpoint_test=1, checkpoint_save=6))
+        assert not (tmp_path / "run" / "models" / "best.json").exists()
 
     def test_a_broken_record_is_passed_over(self, photos: Path, tmp_path: Path) -> None:
         train(options(photos, tmp_path, total_iter=3))
