@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from swinlet.data.select_dataset import define_Dataset
 from swinlet.errors import CheckpointError, DataError, OptionError, TrainingError
@@ -93,6 +94,14 @@ class TestResults:
             assert test["set"] == "test"
         compared = {record["weights"]: record["mean"] for record in records(reference_run, "comparison")}
         assert set(compared) == {"bicubic", "E", "Teacher"}
+
+    def test_tensorboard_has_all_scores(self, reference_run: Path) -> None:
+        events = EventAccumulator(str(reference_run / "tensorboard")).Reload()
+        for metric in ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"):
+            for weights in "EG":
+                logged = [(event.step, event.value) for event in events.Scalars(f"{metric}/{weights}")]
+                tests = [r for r in records(reference_run, "test") if r["weights"] == weights]
+                assert logged == [(r["step"], pytest.approx(r["mean"][metric], rel=1e-6)) for r in tests]
 
     def test_the_log_names_all_scores(self, reference_run: Path) -> None:
         mean = records(reference_run, "test")[0]["mean"]
