@@ -1,5 +1,6 @@
 """The documents' commands work, and what they name exists."""
 
+import json
 import re
 import shlex
 import shutil
@@ -8,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from swinlet.checkpoint import write_set
 from swinlet.cli import app
 from swinlet.options import parse_options
 from swinlet.train import train
@@ -87,9 +90,8 @@ def sandbox(photos: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathF
         data = tree(photos, here / "superresolution", teacher_file, total_iter=2) | {"task": task}
         assert train(parse_options(data))
     run = here / "superresolution" / "C" / "models"
-    for name in ("E.pth", "G.pth", "P.pth", "optimizerG.pth"):
-        shutil.copy(run / f"2_{name}", run / f"20000_{name}")
-    shutil.copy(run / "2.json", run / "20000.json")
+    states = {label: torch.load(run / f"2_{label}.pth", weights_only=True) for label in "EGP"}
+    write_set(run, 20000, states, {"network": json.loads((run / "2.json").read_text())["network"]})
     shutil.copy(teacher_file, here / "T.pth")
     shutil.copy(here / "superresolution" / "A" / "train.log", here / "train.log")
     (here / "demo" / "images").mkdir(parents=True)
