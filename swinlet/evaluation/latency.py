@@ -9,7 +9,7 @@ import torch
 from swinlet.evaluation.results import Latency
 from swinlet.inference import Restorer
 
-SECONDS = 20.0
+SECONDS = 10.0
 """About how long the timed rounds may take together; one is timed however slow the networks are."""
 MAX_RUNS = 20
 
