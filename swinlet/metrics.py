@@ -92,26 +92,18 @@ class GroundTruth:
         Raises:
             ValueError: another shape.
         """
+        inside = self._crop(estimate)
+        y, channels = luma(inside), list(zip(self._channels, _channels(inside), strict=True))
         return {
-            "psnr_y": self.psnr_y(estimate),
-            "ssim_y": self._luma.ssim(luma(self._crop(estimate))),
-            "psnr_rgb": self.psnr(estimate),
-            "ssim_rgb": self.ssim(estimate),
+            "psnr_y": _decibels(self._luma.squared_error(y)),
+            "ssim_y": self._luma.ssim(y),
+            "psnr_rgb": _decibels(fmean(truth.squared_error(plane) for truth, plane in channels)),
+            "ssim_rgb": fmean(truth.ssim(plane) for truth, plane in channels),
         }
-
-    def psnr(self, estimate: Image) -> float:
-        """PSNR over all channels, as in ``score``."""
-        pairs = zip(self._channels, _channels(self._crop(estimate)), strict=True)
-        return _decibels(float(np.mean([truth.squared_error(plane) for truth, plane in pairs])))
 
     def psnr_y(self, estimate: Image) -> float:
         """PSNR of the luma alone (PSNR-Y), as in ``score``."""
         return _decibels(self._luma.squared_error(luma(self._crop(estimate))))
-
-    def ssim(self, estimate: Image) -> float:
-        """Mean SSIM of the channels, as in ``score``."""
-        pairs = zip(self._channels, _channels(self._crop(estimate)), strict=True)
-        return float(np.mean([truth.ssim(plane) for truth, plane in pairs]))
 
     def _crop(self, estimate: Image) -> Image:
         if estimate.shape != self._shape:

@@ -56,12 +56,12 @@ def test_parse_crop_refuses_nonsense(text: str) -> None:
         evidence.parse_crop(text)
 
 
-def test_clip_to() -> None:
+def test_check_inside() -> None:
     for inside in (Crop(0, 0, 12), Crop(4, 0, 12), Crop(15, 11, 1)):
-        assert evidence.clip_to(inside, height=12, width=16) is inside
+        assert evidence.check_inside(inside, height=12, width=16) is inside
     for outside in (Crop(5, 0, 12), Crop(0, 1, 12), Crop(0, 0, 13), Crop(16, 0, 1), Crop(-1, 0, 4), Crop(0, -1, 4)):
         with pytest.raises(DataError, match="does not fit into the image, which has 16x12 pixels"):
-            evidence.clip_to(outside, height=12, width=16)
+            evidence.check_inside(outside, height=12, width=16)
 
 
 @pytest.mark.parametrize(("left", "top"), [(6, 5), (0, 0), (12, 0), (0, 8), (12, 8)])

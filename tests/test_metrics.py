@@ -17,7 +17,7 @@ def flat(value: int, size: int = 8, channels: int = 3) -> np.ndarray:
 
 
 def psnr(estimate: np.ndarray, truth: np.ndarray, shave: int) -> float:
-    return GroundTruth(truth, shave).psnr(estimate)
+    return GroundTruth(truth, shave).score(estimate)["psnr_rgb"]
 
 
 def test_psnr_by_hand() -> None:
@@ -40,8 +40,9 @@ def test_psnr_y_weighs_channels() -> None:
     estimate = flat(100)
     estimate[..., 1] += 10  # green alone: an error of 128.553 / 255 * 10 in Y
     truth = GroundTruth(flat(100), 0)
+    assert truth.score(estimate)["psnr_y"] == truth.psnr_y(estimate)
     assert truth.psnr_y(estimate) == pytest.approx(20 * math.log10(255 / (1285.53 / 255)))
-    assert truth.psnr(estimate) == pytest.approx(20 * math.log10(255 / math.sqrt(100 / 3)))
+    assert truth.score(estimate)["psnr_rgb"] == pytest.approx(20 * math.log10(255 / math.sqrt(100 / 3)))
 
 
 def test_shaving_leaves_the_border_out() -> None:
@@ -62,12 +63,12 @@ def test_ssim_of_flat_images_by_hand() -> None:
     # No variance: (2 * 100 * 110 + C1) / (100^2 + 110^2 + C1)
     c1 = 2.55**2
     expected = (22000 + c1) / (22100 + c1)
-    assert GroundTruth(flat(100, 11), 0).ssim(flat(110, 11)) == pytest.approx(expected, abs=1e-12)
+    assert GroundTruth(flat(100, 11), 0).score(flat(110, 11))["ssim_rgb"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_ssim_needs_room_for_its_window() -> None:
-    assert math.isnan(GroundTruth(flat(100, 12), 1).ssim(flat(100, 12)))
-    assert GroundTruth(flat(100, 13), 1).ssim(flat(100, 13)) == 1
+    assert math.isnan(GroundTruth(flat(100, 12), 1).score(flat(100, 12))["ssim_rgb"])
+    assert GroundTruth(flat(100, 13), 1).score(flat(100, 13))["ssim_rgb"] == 1
 
 
 def independent(estimate: np.ndarray, truth: np.ndarray, shave: int) -> dict[str, float]:
@@ -89,7 +90,8 @@ def independent(estimate: np.ndarray, truth: np.ndarray, shave: int) -> dict[str
     return scores
 
 
-# Set5: SRCNN, VDSR and later papers. Set14: SRCNN (arXiv:1501.00092); others print slightly more (26.00 / 0.7027).
+# Set5: SRCNN, VDSR and later papers. Set14: SRCNN (arXiv:1501.00092), quoted from memory;
+# others print slightly more (26.00 / 0.7027).
 PUBLISHED = {
     ("Set5", 2): ("33.66", "0.9299"),
     ("Set5", 3): ("30.39", "0.8682"),

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from swinlet.evaluation.results import BICUBIC, COMPARED, PUBLISHED_BICUBIC, Evaluation, TestSetResult
-from swinlet.metrics import METRICS, Scores
+from swinlet.metrics import METRICS, shave_of
 from swinlet.utils.finite import finite
 
 HEADINGS = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "psnr_rgb": "PSNR-RGB", "ssim_rgb": "SSIM-RGB"}
@@ -111,7 +111,7 @@ def score_table(result: TestSetResult, evaluation: Evaluation) -> list[list[str]
 def image_table(result: TestSetResult) -> list[list[str]]:
     """Cells: a row for each image, a column for each way to restore; PSNR-Y."""
     table = [["", *(row.label for row in result.rows)]]
-    table += [[image, *(cell("psnr_y", _value(row, image)) for row in result.rows)] for image in result.images]
+    table += [[image, *(cell(COMPARED, row.images[image][COMPARED]) for row in result.rows)] for image in result.images]
     return table
 
 
@@ -120,10 +120,6 @@ def cell(metric: str, value: float) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.2f}" if metric.startswith("psnr") else f"{value:.4f}"
-
-
-def _value(row: Scores, image: str) -> float:
-    return row.images.get(image, {}).get("psnr_y", math.nan)
 
 
 def comparison_sentences(evaluation: Evaluation) -> list[str]:
@@ -145,9 +141,7 @@ def notes(evaluation: Evaluation) -> list[str]:
     lines = [f"{label}: {text}" for label, text in _NOTES.items() if label in labels]
     if any(card.in_chans == 1 for card in evaluation.models):
         lines.append("gray networks: images become gray by Pillow's L (0 to 255), which stands under Y and RGB alike")
-    lines.append(
-        f"scores: 8 bits, {evaluation.scale if evaluation.scale > 1 else 0} pixels shaved, mean over images; PSNR in dB"
-    )
+    lines.append(f"scores: 8 bits, {shave_of(evaluation.scale)} pixels shaved, mean over images; PSNR in dB")
     ways = [provenance["precision"]]
     ways += ["self-ensemble x8"] if provenance["self_ensemble"] else []
     ways += [f"tiles of {provenance['tile']}"] if provenance["tile"] else []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from swinlet.errors import CheckpointError, DataError, OptionError
 from swinlet.evaluation.evaluate import measure, provenance, score_testsets
@@ -14,7 +15,7 @@ from swinlet.evaluation.results import TEACHER, Evaluation
 from swinlet.evaluation.scoring import Image, Picture
 from swinlet.evaluation.testsets import OpenTestSet, folders_as_testset, open_testset
 from swinlet.inference import RestoreOptions
-from swinlet.report.evidence import Crop, clip_to
+from swinlet.report.evidence import Crop, check_inside
 from swinlet.report.features import FeatureEvidence, feature_evidence
 from swinlet.report.page import Report, render
 from swinlet.report.pictures import ImageEvidence, image_evidence
@@ -57,7 +58,7 @@ def build_report(request: ReportRequest, bar: ProgressBar) -> tuple[str, list[st
     Raises:
         DataError: no run can be read.
     """
-    begin = time.time()
+    origin = provenance(request.restore, time.time())
     runs, problems = open_runs(request.runs)
     if not runs:
         raise DataError("\n".join(problems))
@@ -68,7 +69,7 @@ def build_report(request: ReportRequest, bar: ProgressBar) -> tuple[str, list[st
         missing = [run.label for run in runs if run.weights is None and run.path.is_dir()]
         evidence.notes += [f"{label} has no weights: no scores and no pictures of it." for label in missing]
     if scored:
-        evidence.gather(bar, begin)
+        evidence.gather(bar, origin)
     problems += evidence.problems
     report = Report(
         runs=runs,
@@ -77,7 +78,7 @@ def build_report(request: ReportRequest, bar: ProgressBar) -> tuple[str, list[st
         features=evidence.features,
         notes=evidence.notes,
         problems=problems,
-        provenance=provenance(request.restore, begin),
+        provenance=origin,
     )
     return render(report), problems
 
@@ -96,7 +97,7 @@ class _Evidence:
         self._unused_crops = set(request.crops)
         self._first_low: tuple[str, Image] | None = None
 
-    def gather(self, bar: ProgressBar, begin: float) -> None:
+    def gather(self, bar: ProgressBar, origin: dict[str, Any]) -> None:
         """Restore and score all test images, then look inside the networks."""
         request = self._request
         contenders, faults = open_contenders(
@@ -121,9 +122,8 @@ class _Evidence:
         self.problems += [f"--crop {name}: no test image has this name" for name in sorted(self._unused_crops)]
         if sets:
             self.problems += measure(contenders, request.latency_size, bar)
-        cards = [contender.card for contender in contenders]
-        if sets:
-            self.evaluation = Evaluation(scale, sets, cards, [], provenance(request.restore, begin))
+            cards = [contender.card for contender in contenders]
+            self.evaluation = Evaluation(scale, sets, cards, [], origin)
         self._look_inside({contender.card.label: contender for contender in contenders})
 
     def _teacher(self) -> NamedFile | None:
@@ -185,7 +185,7 @@ class _Evidence:
         if name is not None:
             self._unused_crops.discard(name)
             try:
-                chosen = clip_to(self._request.crops[name], *picture.truth.shape[:2])
+                chosen = check_inside(self._request.crops[name], *picture.truth.shape[:2])
             except DataError as error:
                 self.problems.append(f"--crop {name}: {error}")
         self.images.append(

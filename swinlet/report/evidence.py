@@ -59,7 +59,7 @@ def parse_crop(text: str) -> tuple[str, Crop]:
     return match[1], Crop(int(match[2]), int(match[3]), int(match[4]))
 
 
-def clip_to(crop: Crop, height: int, width: int) -> Crop:
+def check_inside(crop: Crop, height: int, width: int) -> Crop:
     """The crop itself, checked against the size of an image.
 
     Raises:

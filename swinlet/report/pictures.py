@@ -102,7 +102,6 @@ def image_evidence(
         scale: of all.
         side: of the detail in HR pixels.
         chosen: the detail, inside the image, if it is not to be found.
-
     """
     truth = picture.truth
     rivals = list(students) if len(students) > 1 else [label for label in restored if label not in (BICUBIC, INPUT)]
