@@ -1,0 +1,305 @@
+"""A whole Swin Transformer block as one operation on the CPU, native and differentiable.
+
+The kernel sees folded weights only: LayerNorm's affine part is a factor on the columns of the linear layer behind it, the
+scale of the scores a factor on the rows of q, and, as the softmax is computed in powers of two, log2(e) another on q and
+on the bias. Folding is done by torch, so that autograd finds the gradients of the parameters.
+"""
+
+# No "from __future__ import annotations": torch infers the operators' schemas from the annotations.
+
+import ctypes
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from swinlet.kernels.library import Arrays, Library, Shape, library, parallel
+
+_LOG2_E = 1 / math.log(2)
+
+
+class BlockParameters(NamedTuple):
+    """The parameters of a Swin Transformer block, float32; C channels, ``hidden`` the width of its MLP.
+
+    ``position_index`` is (window**2, window**2), row of ``bias_table`` for each (query, key) pair.
+    """
+
+    norm1_weight: Tensor
+    norm1_bias: Tensor
+    qkv_weight: Tensor
+    qkv_bias: Tensor | None
+    bias_table: Tensor
+    position_index: Tensor
+    proj_weight: Tensor
+    proj_bias: Tensor
+    norm2_weight: Tensor
+    norm2_bias: Tensor
+    fc1_weight: Tensor
+    fc1_bias: Tensor
+    fc2_weight: Tensor
+    fc2_bias: Tensor
+
+
+class FoldedWeights(NamedTuple):
+    """What the kernel takes, in the order of ``interface.h``; ``bias`` is (heads, keys, queries)."""
+
+    qkv_weight: Tensor
+    qkv_bias: Tensor
+    bias: Tensor
+    proj_weight: Tensor
+    proj_bias: Tensor
+    fc1_weight: Tensor
+    fc1_bias: Tensor
+    fc2_weight: Tensor
+    fc2_bias: Tensor
+
+
+class BlockSpec(NamedTuple):
+    """What is fixed in a block: window side and shift in tokens, and whether it adds its input once more (V2)."""
+
+    heads: int
+    window: int
+    shift: int
+    again: bool
+
+
+def fold(p: BlockParameters, heads: int) -> FoldedWeights:
+    """The kernel's weights, differentiable in the block's parameters."""
+    channels = p.proj_weight.shape[0]
+    factor = p.qkv_weight.new_ones(3 * channels)
+    factor[:channels] = (channels // heads) ** -0.5 * _LOG2_E
+    qkv_bias = p.qkv_weight @ p.norm1_bias
+    if p.qkv_bias is not None:
+        qkv_bias = qkv_bias + p.qkv_bias
+    return FoldedWeights(
+        p.qkv_weight * p.norm1_weight * factor[:, None],
+        qkv_bias * factor,
+        (p.bias_table * _LOG2_E)[p.position_index.t()].permute(2, 0, 1).contiguous(),
+        p.proj_weight,
+        p.proj_bias,
+        p.fc1_weight * p.norm2_weight,
+        p.fc1_weight @ p.norm2_bias + p.fc1_bias,
+        p.fc2_weight,
+        p.fc2_bias,
+    )
+
+
+class PackedCache:
+    """The packed weights of one block, for inference: renewed when any value of its parameters has changed."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._packed: Tensor | None = None
+
+    def __deepcopy__(self, _: object) -> "PackedCache":
+        return PackedCache()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return PackedCache, ()
+
+    def packed(self, native: Library, shape: Shape, parameters: BlockParameters, heads: int) -> Tensor:
+        """1-D float32, as ``swinlet_pack`` writes it."""
+        checksum = 0
+        for parameter in parameters:
+            if parameter is not None and parameter.dtype == torch.float32:
+                checksum = native.checksum(parameter.data_ptr(), parameter.numel(), checksum)
+        key = (native.level, shape.half, checksum)
+        if self._packed is None or key != self._key:
+            weights = fold(parameters, heads)
+            self._packed = torch.empty(native.packed_size(ctypes.byref(shape)))
+            native.pack(ctypes.byref(shape), _pointers(weights), self._packed.data_ptr())
+            self._key = key
+        return self._packed
+
+
+def infer(
+    native: Library,
+    x: Tensor,
+    size: tuple[int, int],
+    spec: BlockSpec,
+    parameters: BlockParameters,
+    half: bool,
+    cache: PackedCache,
+    out: Tensor,
+) -> Tensor:
+    """The block without autograd and without drop-path.
+
+    Args:
+        native: build.
+        x: tokens (N, H*W, C), float32, contiguous.
+        size: (H, W), multiples of the window.
+        spec, parameters: of the block.
+        half: operands of matrix products in bf16.
+        cache: of this block.
+        out: where the result goes; may be ``x``.
+    """
+    shape = _shape(x, size, spec, parameters.fc1_weight.shape[0], half)
+    with torch.autocast("cpu", enabled=False):
+        packed = cache.packed(native, shape, parameters, spec.heads)
+    failed = native.forward(
+        ctypes.byref(shape), packed.data_ptr(), x.data_ptr(), out.data_ptr(), None, None, parallel()
+    )
+    _check(failed)
+    return out
+
+
+def train(
+    x: Tensor,
+    size: tuple[int, int],
+    spec: BlockSpec,
+    parameters: BlockParameters,
+    half: bool,
+    keep1: Tensor | None,
+    keep2: Tensor | None,
+) -> Tensor:
+    """The block as an operator that autograd and torch.compile know.
+
+    Args:
+        x, size, spec, parameters, half: as for ``infer``.
+        keep1, keep2: (N,), factors of the two branches of each image (drop-path); None: 1.
+
+    Returns:
+        (N, H*W, C), float32.
+    """
+    with torch.autocast("cpu", enabled=False):
+        weights = fold(parameters, spec.heads)
+    return _swin_block(x, *weights, keep1, keep2, *size, *spec, half)
+
+
+def _shape(x: Tensor, size: tuple[int, int], spec: BlockSpec, hidden: int, half: bool) -> Shape:
+    heads, window, shift, again = spec
+    channels, threads = x.shape[2], torch.get_num_threads()
+    return Shape(x.shape[0], *size, channels, heads, window, shift, hidden, int(again), int(half), threads)
+
+
+def _pointers(arrays: tuple[Tensor, ...]) -> Arrays:
+    return Arrays(*(array.data_ptr() for array in arrays))
+
+
+def _check(failed: int) -> None:
+    if failed:
+        raise MemoryError("the native kernels could not allocate memory")
+
+
+def _library() -> Library:
+    native = library()
+    if native is None:
+        raise RuntimeError("an operator of swinlet.kernels needs the native kernels, which are off or not built")
+    return native
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+@torch.library.custom_op("swinlet::swin_block", mutates_args=(), device_types="cpu")
+def _swin_block(
+    x: Tensor,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    bias: Tensor,
+    proj_weight: Tensor,
+    proj_bias: Tensor,
+    fc1_weight: Tensor,
+    fc1_bias: Tensor,
+    fc2_weight: Tensor,
+    fc2_bias: Tensor,
+    keep1: Tensor | None,
+    keep2: Tensor | None,
+    height: int,
+    width: int,
+    heads: int,
+    window: int,
+    shift: int,
+    again: bool,
+    half: bool,
+) -> Tensor:
+    native = _library()
+    weights = qkv_weight, qkv_bias, bias, proj_weight, proj_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias
+    x, *weights = (array.contiguous() for array in (x, *weights))
+    shape = _shape(x, (height, width), BlockSpec(heads, window, shift, again), fc1_weight.shape[0], half)
+    packed = torch.empty(native.packed_size(ctypes.byref(shape)))
+    native.pack(ctypes.byref(shape), _pointers(tuple(weights)), packed.data_ptr())
+    y = torch.empty_like(x)
+    failed = native.forward(
+        ctypes.byref(shape),
+        packed.data_ptr(),
+        x.data_ptr(),
+        y.data_ptr(),
+        _address(keep1),
+        _address(keep2),
+        parallel(),
+    )
+    _check(failed)
+    return y
+
+
+@torch.library.custom_op("swinlet::swin_block_backward", mutates_args=(), device_types="cpu")
+def _swin_block_backward(
+    dy: Tensor,
+    x: Tensor,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    bias: Tensor,
+    proj_weight: Tensor,
+    proj_bias: Tensor,
+    fc1_weight: Tensor,
+    fc1_bias: Tensor,
+    fc2_weight: Tensor,
+    fc2_bias: Tensor,
+    keep1: Tensor | None,
+    keep2: Tensor | None,
+    height: int,
+    width: int,
+    heads: int,
+    window: int,
+    shift: int,
+    again: bool,
+    half: bool,
+) -> list[Tensor]:
+    native = _library()
+    weights = qkv_weight, qkv_bias, bias, proj_weight, proj_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias
+    dy, x, *weights = (array.contiguous() for array in (dy, x, *weights))
+    shape = _shape(x, (height, width), BlockSpec(heads, window, shift, again), fc1_weight.shape[0], half)
+    dx, *gradients = (torch.empty_like(array) for array in (x, *weights))
+    failed = native.backward(
+        ctypes.byref(shape),
+        _pointers(tuple(weights)),
+        x.data_ptr(),
+        dy.data_ptr(),
+        dx.data_ptr(),
+        _pointers(tuple(gradients)),
+        _address(keep1),
+        _address(keep2),
+        parallel(),
+    )
+    _check(failed)
+    return [dx, *gradients]
+
+
+_ARRAYS, _KEEPS = 10, 2  # x and the weights; keep1 and keep2
+
+
+@_swin_block.register_fake
+def _(x: Tensor, *_: object) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@_swin_block_backward.register_fake
+def _(_: Tensor, *arguments: Tensor) -> list[Tensor]:
+    return [array.new_empty(array.shape) for array in arguments[:_ARRAYS]]
+
+
+def _keep_for_backward(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
+    del output
+    ctx.save_for_backward(*inputs[: _ARRAYS + _KEEPS])
+    ctx.fixed = inputs[_ARRAYS + _KEEPS :]
+
+
+def _backward(ctx: torch.autograd.function.FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    gradients = _swin_block_backward(dy, *ctx.saved_tensors, *ctx.fixed)
+    return *gradients, *(None,) * (_KEEPS + len(ctx.fixed))
+
+
+_swin_block.register_autograd(_backward, setup_context=_keep_for_backward)

@@ -1,0 +1,81 @@
+// The entry points of interface.h.
+
+#include "backward.h"
+#include "parallel.h"
+#include "window.h"
+
+namespace swinlet {
+namespace {
+
+template <bool kHalf>
+int forward(const SwinletShape& shape, const float* packed, const float* x, float* y, const float* keep1,
+            const float* keep2, SwinletParallel parallel) {
+  const Geometry g(shape);
+  const PackedWeights<kHalf> weights(g, const_cast<float*>(packed), false);
+  constexpr int64_t kPartsPerThread = 8;  // a thread that the system disturbs leaves more of them to the others
+  int64_t parts = kPartsPerThread * (shape.threads > 1 ? shape.threads : 1);
+  if (parts > g.windows) parts = g.windows;
+  const auto work = [&](int part) {
+    thread_local Block block;
+    Pieces counted(nullptr);
+    const ForwardWindow<kHalf> unplaced(g, counted);
+    Pieces pieces(block.at_least(counted.used()));
+    const ForwardWindow<kHalf> window(g, pieces);
+    const int64_t end = g.windows * (part + 1) / parts;
+    for (int64_t index = g.windows * part / parts; index < end; ++index)
+      window.run(g, weights, index, x, y, keep1, keep2);
+  };
+  return run_parts(static_cast<int>(parts), shape.threads, parallel, work) ? 0 : 1;
+}
+
+template <bool kHalf>
+void pack_forward(const SwinletShape& shape, const SwinletWeights& weights, float* packed) {
+  const Geometry g(shape);
+  pack<kHalf>(g, weights, PackedWeights<kHalf>(g, packed, false));
+}
+
+// A polynomial hash of the bits in each lane, then over the lanes.
+uint64_t checksum(const float* values, int64_t count, uint64_t start) {
+  Words lanes = all(static_cast<uint32_t>(start));
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) lanes = (lanes ^ bits(load(values + i))) * all(0x9e3779b1u) + (lanes >> 15);
+  uint64_t hash = start ^ static_cast<uint64_t>(count);
+  const auto add = [&](uint32_t word) { hash = (hash ^ word) * 0x9e3779b97f4a7c15u + (hash >> 29); };
+  for (int lane = 0; lane < kLanes; ++lane) add(lanes[lane]);
+  for (; i < count; ++i) add(bits(all(values[i]))[0]);
+  return hash;
+}
+
+}  // namespace
+}  // namespace swinlet
+
+extern "C" {
+
+int64_t swinlet_packed_size(const SwinletShape* shape) {
+  const swinlet::Geometry g(*shape);
+  return shape->half ? swinlet::PackedWeights<true>(g, nullptr, false).size
+                     : swinlet::PackedWeights<false>(g, nullptr, false).size;
+}
+
+void swinlet_pack(const SwinletShape* shape, const SwinletWeights* weights, float* packed) {
+  shape->half ? swinlet::pack_forward<true>(*shape, *weights, packed)
+              : swinlet::pack_forward<false>(*shape, *weights, packed);
+}
+
+uint64_t swinlet_checksum(const float* values, int64_t count, uint64_t start) {
+  return swinlet::checksum(values, count, start);
+}
+
+int swinlet_forward(const SwinletShape* shape, const float* packed, const float* x, float* y, const float* keep1,
+                    const float* keep2, SwinletParallel parallel) {
+  return shape->half ? swinlet::forward<true>(*shape, packed, x, y, keep1, keep2, parallel)
+                     : swinlet::forward<false>(*shape, packed, x, y, keep1, keep2, parallel);
+}
+
+int swinlet_backward(const SwinletShape* shape, const SwinletWeights* weights, const float* x, const float* dy,
+                     float* dx, const SwinletGradients* gradients, const float* keep1, const float* keep2,
+                     SwinletParallel parallel) {
+  return shape->half ? swinlet::backward<true>(*shape, *weights, x, dy, dx, *gradients, keep1, keep2, parallel)
+                     : swinlet::backward<false>(*shape, *weights, x, dy, dx, *gradients, keep1, keep2, parallel);
+}
+}
