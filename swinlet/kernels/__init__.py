@@ -4,6 +4,18 @@
 (``torch``, ``native``, ``auto``) for all; ``status`` tells which is in use and why.
 """
 
+from swinlet.kernels.block import BlockParameters, BlockSpec, PackedCache, differentiable, infer, serve, train
 from swinlet.kernels.library import Status, status, using
 
-__all__ = ["Status", "status", "using"]
+__all__ = [
+    "BlockParameters",
+    "BlockSpec",
+    "PackedCache",
+    "Status",
+    "differentiable",
+    "infer",
+    "serve",
+    "status",
+    "train",
+    "using",
+]

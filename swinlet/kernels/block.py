@@ -8,6 +8,8 @@ on the bias. Folding is done by torch, so that autograd finds the gradients of t
 # No "from __future__ import annotations": torch infers the operators' schemas from the annotations.
 
 import ctypes
+import functools
+import logging
 import math
 from typing import NamedTuple
 
@@ -15,6 +17,8 @@ import torch
 from torch import Tensor
 
 from swinlet.kernels.library import Arrays, Library, Shape, library, parallel
+
+LOGGER = logging.getLogger("swinlet")
 
 _LOG2_E = 1 / math.log(2)
 
@@ -106,42 +110,80 @@ class PackedCache:
                 checksum = native.checksum(parameter.data_ptr(), parameter.numel(), checksum)
         key = (native.level, shape.half, checksum)
         if self._packed is None or key != self._key:
-            weights = fold(parameters, heads)
+            with torch.no_grad(), torch.autocast("cpu", enabled=False):
+                weights = fold(parameters, heads)
             self._packed = torch.empty(native.packed_size(ctypes.byref(shape)))
             native.pack(ctypes.byref(shape), _pointers(weights), self._packed.data_ptr())
             self._key = key
         return self._packed
 
 
+MAX_WINDOW = 16
+
+
+@functools.cache
+def _say_once(reason: str) -> None:
+    LOGGER.info("transformer blocks are computed by torch: %s", reason)
+
+
+def serve(x: Tensor, weight: Tensor, window: int) -> bool:
+    """Whether the native kernels can compute a block of this input and these weights here and now.
+
+    Where they are there but cannot, the log says why, once.
+    """
+    if x.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_exporting() or not _available():
+        return False
+    if x.dtype != torch.float32 or weight.dtype != torch.float32:
+        _say_once(f"the native kernels take float32 (or bfloat16 through torch.autocast), not {x.dtype}")
+        return False
+    if window > MAX_WINDOW:
+        _say_once(f"the native kernels take windows up to {MAX_WINDOW}, not {window}")
+        return False
+    return True
+
+
+@torch.compiler.assume_constant_result
+def _available() -> bool:
+    return library() is not None
+
+
+def differentiable(x: Tensor, weight: Tensor) -> bool:
+    """Whether ``train`` is to be used: for gradients, and where the operations are traced rather than executed."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+
+
+def _half() -> bool:
+    """Whether products take bf16: asked for by autocast, and the processor can. Else float32, no slower and exact."""
+    wanted = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return wanted and _has_bf16()
+
+
+@torch.compiler.assume_constant_result
+def _has_bf16() -> bool:
+    return _library().has_bf16
+
+
 def infer(
-    native: Library,
-    x: Tensor,
-    size: tuple[int, int],
-    spec: BlockSpec,
-    parameters: BlockParameters,
-    half: bool,
-    cache: PackedCache,
-    out: Tensor,
-) -> Tensor:
+    x: Tensor, size: tuple[int, int], spec: BlockSpec, parameters: BlockParameters, cache: PackedCache, out: Tensor
+) -> None:
     """The block without autograd and without drop-path.
 
     Args:
-        native: build.
         x: tokens (N, H*W, C), float32, contiguous.
         size: (H, W), multiples of the window.
         spec, parameters: of the block.
-        half: operands of matrix products in bf16.
         cache: of this block.
         out: where the result goes; may be ``x``.
     """
-    shape = _shape(x, size, spec, parameters.fc1_weight.shape[0], half)
-    with torch.autocast("cpu", enabled=False):
-        packed = cache.packed(native, shape, parameters, spec.heads)
+    native = _library()
+    shape = _shape(x, size, spec, parameters.fc1_weight.shape[0], _half())
+    packed = cache.packed(native, shape, parameters, spec.heads)
     failed = native.forward(
         ctypes.byref(shape), packed.data_ptr(), x.data_ptr(), out.data_ptr(), None, None, parallel()
     )
     _check(failed)
-    return out
 
 
 def train(
@@ -149,19 +191,19 @@ def train(
     size: tuple[int, int],
     spec: BlockSpec,
     parameters: BlockParameters,
-    half: bool,
     keep1: Tensor | None,
     keep2: Tensor | None,
 ) -> Tensor:
     """The block as an operator that autograd and torch.compile know.
 
     Args:
-        x, size, spec, parameters, half: as for ``infer``.
-        keep1, keep2: (N,), factors of the two branches of each image (drop-path); None: 1.
+        x, size, spec, parameters: as for ``infer``.
+        keep1, keep2: factors of the two branches of each image, N values (drop-path); None: 1.
 
     Returns:
         (N, H*W, C), float32.
     """
+    half = _half()
     with torch.autocast("cpu", enabled=False):
         weights = fold(parameters, spec.heads)
     return _swin_block(x, *weights, keep1, keep2, *size, *spec, half)

@@ -11,46 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swinlet.models.transformer import (
+    ResidualGroup,
+    SwinTransformerBlock,
+    relative_position_index,
+    shifted_window_mask,
+)
+from swinlet.models.upsampler_fold import FoldedUpsampler
 from swinlet.weights import without_derived_buffers
 
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, fixed by the official checkpoints
 UPSAMPLER_WIDTH = 64
-
-
-def window_partition(x: Tensor, window: int) -> Tensor:
-    """(N,H,W,C) -> (N*windows, window*window, C), windows row by row; H and W are multiples of ``window``."""
-    n, h, w, c = x.shape
-    x = x.view(n, h // window, window, w // window, window, c)
-    return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, window * window, c)
-
-
-def window_reverse(windows: Tensor, window: int, h: int, w: int) -> Tensor:
-    """The inverse of ``window_partition``: (N*windows, window*window, C) -> (N,H,W,C)."""
-    c = windows.shape[-1]
-    x = windows.view(-1, h // window, w // window, window, window, c)
-    return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, h, w, c)
-
-
-def relative_position_index(window: int) -> Tensor:
-    """Row of the bias table for each (query, key) pair of a window: (window**2, window**2), int64."""
-    axis = torch.arange(window)
-    position = torch.stack(torch.meshgrid(axis, axis, indexing="ij")).flatten(1)
-    offset = position[:, :, None] - position[:, None, :] + window - 1
-    return offset[0] * (2 * window - 1) + offset[1]
-
-
-def shifted_window_mask(h: int, w: int, window: int, shift: int, device: torch.device | None = None) -> Tensor:
-    """Additive mask (windows, window**2, window**2): -100 between pixels that the cyclic shift brought together."""
-
-    def region(size: int) -> Tensor:
-        index = torch.arange(size, device=device)
-        return (index >= size - window).int() + (index >= size - shift).int()
-
-    regions = region(h)[:, None] * 3 + region(w)
-    tiles = window_partition(regions[None, :, :, None], window).squeeze(-1)
-    return (tiles[:, :, None] != tiles[:, None, :]).float() * -100.0
 
 
 def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -67,116 +40,6 @@ def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
             index = torch.arange(size + pad, device=x.device) % period
             x = x.index_select(dim, torch.minimum(index, period - index) if size > 1 else index)
     return x
-
-
-class DropPath(nn.Module):
-    """Drop a residual branch per sample during training (stochastic depth, Huang et al. 2016)."""
-
-    def __init__(self, drop_prob: float) -> None:
-        super().__init__()
-        self.drop_prob = drop_prob
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.drop_prob == 0.0 or not self.training:
-            return x
-        keep = 1.0 - self.drop_prob
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
-        return x * mask.div_(keep)
-
-
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
-
-
-class WindowAttention(nn.Module):
-    """Multi-head self-attention inside each window, with a learned bias per relative position."""
-
-    def __init__(self, dim: int, window_size: int, num_heads: int, qkv_bias: bool) -> None:
-        super().__init__()
-        self.window_size = window_size
-        self.num_heads = num_heads
-        self.scale = (dim // num_heads) ** -0.5
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
-        self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x: (N*windows, window**2, C); mask: (windows, window**2, window**2) or None."""
-        b, tokens, c = x.shape
-        q, k, v = self.qkv(x).view(b, tokens, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.get_buffer("relative_position_index")].permute(2, 0, 1)
-        scores = (q * self.scale) @ k.transpose(-2, -1) + bias
-        if mask is not None:
-            windows = mask.shape[0]
-            scores = scores.view(-1, windows, self.num_heads, tokens, tokens) + mask[:, None]
-            scores = scores.view(b, self.num_heads, tokens, tokens)
-        mixed = scores.softmax(dim=-1) @ v
-        return self.proj(mixed.transpose(1, 2).reshape(b, tokens, c))
-
-
-class SwinTransformerBlock(nn.Module):
-    """Window attention and MLP, each with a LayerNorm before and a residual around it."""
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        window_size: int,
-        shift_size: int,
-        mlp_ratio: float,
-        qkv_bias: bool,
-        drop_path: float,
-    ) -> None:
-        super().__init__()
-        self.window_size = window_size
-        self.shift_size = shift_size
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias)
-        self.drop_path = DropPath(drop_path)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-
-    def forward(self, x: Tensor, size: tuple[int, int], mask: Tensor | None) -> Tensor:
-        """x: tokens (N, H*W, C); size: (H, W); mask: of the shifted windows, used only by a shifted block."""
-        x = x + self.drop_path(self._attend(self.norm1(x), size, mask))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-    def _attend(self, x: Tensor, size: tuple[int, int], mask: Tensor | None) -> Tensor:
-        n, _, c = x.shape
-        h, w = size
-        shift = self.shift_size
-        x = x.view(n, h, w, c)
-        if shift:
-            x = x.roll((-shift, -shift), dims=(1, 2))
-        windows = self.attn(window_partition(x, self.window_size), mask if shift else None)
-        x = window_reverse(windows, self.window_size, h, w)
-        if shift:
-            x = x.roll((shift, shift), dims=(1, 2))
-        return x.reshape(n, h * w, c)
-
-
-class ResidualGroup(nn.Module):
-    """The Swin Transformer blocks of one RSTB; its only purpose is the name in the official keys."""
-
-    def __init__(self, blocks: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(self, x: Tensor, size: tuple[int, int], mask: Tensor | None) -> Tensor:
-        for block in self.blocks:
-            x = block(x, size, mask)
-        return x
 
 
 def residual_conv(dim: int, resi_connection: str) -> nn.Module:
@@ -205,13 +68,13 @@ def to_tokens(image: Tensor) -> Tensor:
 class RSTB(nn.Module):
     """Residual Swin Transformer Block: a group of transformer blocks, a convolution, a residual around both."""
 
-    def __init__(self, blocks: Sequence[nn.Module], dim: int, resi_connection: str) -> None:
+    def __init__(self, blocks: Sequence[SwinTransformerBlock], dim: int, resi_connection: str) -> None:
         super().__init__()
         self.residual_group = ResidualGroup(blocks)
         self.conv = residual_conv(dim, resi_connection)
 
-    def forward(self, x: Tensor, size: tuple[int, int], mask: Tensor | None) -> Tensor:
-        return x + to_tokens(self.conv(to_image(self.residual_group(x, size, mask), size)))
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        return x + to_tokens(self.conv(to_image(self.residual_group(x, size), size)))
 
 
 class PatchEmbed(nn.Module):
@@ -268,6 +131,10 @@ class SwinIR(nn.Module):
     """
 
     block = SwinTransformerBlock
+
+    fold_upsampler = True
+    """In eval mode without gradients, compute the convolutions of the ``pixelshuffle`` upsampler as one, which they are
+    but for rounding; False computes them one by one."""
 
     def __init__(
         self,
@@ -368,6 +235,7 @@ class SwinIR(nn.Module):
                 self.add_module(f"conv_up{i}", conv(width, width))
             self.conv_hr = conv(width, width)
         self.conv_last = conv(width, out_chans)
+        self.folded_upsampler = FoldedUpsampler(doubling_steps(self.upscale))
 
     def _init_weights(self) -> None:
         for module in self.modules():
@@ -401,7 +269,9 @@ class SwinIR(nn.Module):
         x = reflect_to_multiple(reflect_to_multiple(x, self.window_size), self.block_window)
         mean = self.get_buffer("mean").to(x.dtype)
         x = (x - mean) * self.img_range
-        shallow = self.conv_first(x)
+        # Channels last, the tokens' own order: no copies between blocks and convolutions, and faster convolutions. In
+        # float32 under autocast too: what is added up through the network keeps its digits.
+        shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last)).float()
         body, features = self._body(shallow)
         deep = self.conv_after_body(body) + shallow
         out = x + self.conv_last(deep) if self.upsampler == "" else self._upsample(deep)
@@ -411,15 +281,12 @@ class SwinIR(nn.Module):
 
     def _body(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         size = (x.shape[2], x.shape[3])
-        mask = None
-        if self.shift_size:
-            mask = shifted_window_mask(*size, self.block_window, self.shift_size, x.device)
         x = self.patch_embed(x)
         if self.absolute_pos_embed is not None:
             x = x + self._position_table(size)
         features: list[Tensor] = []
         for layer in self.layers:
-            x = layer(x, size, mask)
+            x = layer(x, size)
             features.append(x)
         return to_image(self.norm(x), size), features
 
@@ -436,6 +303,9 @@ class SwinIR(nn.Module):
             return self.upsample(x)
         x = self.conv_before_upsample(x)
         if self.upsampler == "pixelshuffle":
+            folded = self.folded_upsampler
+            if self.fold_upsampler and not self.training and folded.serves(x):
+                return folded(x, self.upsample, self.conv_last)
             return self.conv_last(self.upsample(x))
         for i, step in enumerate(doubling_steps(self.upscale), start=1):
             x = self.get_submodule(f"conv_up{i}")(F.interpolate(x, scale_factor=step, mode="nearest"))
