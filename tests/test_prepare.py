@@ -22,7 +22,7 @@ from swinlet.cli import app
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.data.prepare import prepare, prepare_request, verify_prepared
 from swinlet.data.prepare_image import Request
-from swinlet.data.prepared import Index, map_array, read_index
+from swinlet.data.prepared import LOCK, Index, map_array, read_index
 from swinlet.data.select_dataset import training_batches
 from swinlet.errors import DataError
 from swinlet.evaluation.scoring import pictures
@@ -382,7 +382,7 @@ def test_another_request_does_not_replace_the_folder(HR: Path) -> None:
         run(HR, cache, scale=4)
     assert read_index(cache) == index
     with (
-        locked(cache / ".lock", wait=False),
+        locked(cache / LOCK, wait=False),
         pytest.raises(DataError, match="is being prepared by another process: wait for it"),
     ):
         run(HR, cache, scale=2)

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -26,13 +27,21 @@ LOGGER = logging.getLogger("swinlet")
 
 
 def cache_folder() -> Path:
-    """Where the cache is: $SWINLET_CACHE, or ``swinlet`` in the user's folder for caches."""
+    """Where the cache is: $SWINLET_CACHE, or ``swinlet`` in the user's folder for caches.
+
+    Raises:
+        OSError: the user has no folders.
+    """
     own = os.environ.get("SWINLET_CACHE")
     if own:
         return Path(own).expanduser()
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise FileNotFoundError(f"{error} Set SWINLET_CACHE to a folder") from error
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"), "swinlet", "cache")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "swinlet")
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"), "swinlet", "cache")
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache", "swinlet")
 
 
 def cached(section: DatasetOptions, scale: int, n_channels: Literal[1, 3], option: str) -> Path | None:
@@ -55,22 +64,21 @@ def cached(section: DatasetOptions, scale: int, n_channels: Literal[1, 3], optio
             return None
         pairs, _ = find_pairs(*roots, scale, option)
         if not _are_small(pairs, n_channels, section.cache_gb * 1e9):
-            LOGGER.info(
-                "%s: over %g GB when decoded (cache_gb), so not cached: 'swinlet prepare' makes loading faster, once",
-                *(option, section.cache_gb),
-            )
+            large = f"over {section.cache_gb:g} GB when decoded (cache_gb), so not cached"
+            LOGGER.info("%s: %s; 'swinlet prepare' makes loading faster", option, large)
             return None
         request = Request(*roots, scale, n_channels, section.on_bad_image, option=option)
         folder = cache_folder() / _key(request, pairs)
         if not is_whole(folder):
+            LOGGER.info("%s: decoding %d images into %s", option, len(pairs), folder)
             _fill(folder, request)
-        LOGGER.info("%s: decoded images in %s", option, folder)
         total = folder_size(folder.parent) / 1e6
-        LOGGER.info("the cache %s has %.0f MB; to clear it, remove the folder", folder.parent, total)
+        clear = "to clear the cache, remove its folder"
+        LOGGER.info("%s: decoded images in %s, in a cache of %.0f MB; %s", option, folder, total, clear)
         return folder
     except DataError:  # the caller goes through the same files, and says what is wrong with all of them
         return None
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+    except OSError as error:
         LOGGER.warning("%s: no cache of decoded images, so loading takes longer: %s", option, error)
         return None
 
@@ -94,8 +102,9 @@ def _are_small(pairs: list[Pair], n_channels: int, limit: float) -> bool:
     for pair in pairs:
         for path in (pair.H_path, pair.L_path):
             if path is not None:
-                height, width = image_size(path)
-                total += height * width * n_channels
+                with suppress(DataError):  # said when it is decoded
+                    height, width = image_size(path)
+                    total += height * width * n_channels
         if total > limit:
             return False
     return True

@@ -68,6 +68,8 @@ def open_prepared(
     else:
         _refuse_other_L(dataroot_L, root_L, option)
         _refuse_changes(index, where, folder)
+    if index.left_out:
+        LOGGER.info("%s: %d problems; their images were left out when it was prepared", option, len(index.left_out))
     pairs = [_as_pair(image, folder / ARRAYS, root_H, root_L, index.scale == scale) for image in index.images]
     return OpenPrepared(pairs, index.left_out, root_H, root_L)
 

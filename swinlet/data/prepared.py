@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.uint8]
 
-INDEX, ARRAYS, LOCK = "index.json", "arrays", ".lock"
+INDEX, ARRAYS, LOCK = "index.json", "arrays", ".swinlet-prepare.lock"
 FORMAT = "swinlet prepared images"
 VERSION = 1
 
