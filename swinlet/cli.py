@@ -1,4 +1,4 @@
-"""The command line: ``swinlet train | evaluate | report | schema``, and the seed's ``main_train_student.py``."""
+"""The command line: ``swinlet prepare | train | evaluate | ...``, and the seed's ``main_train_student.py``."""
 
 import errno
 import json
@@ -50,7 +50,7 @@ PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, bf16 or f
 LatencySize = Annotated[int, typer.Option(help="Side of the LR image for latency; 0: do not measure.")]
 
 
-def prepare() -> None:
+def set_up() -> None:
     """Before any command, and before torch is imported; safe to call twice."""
     # Threads that wait for others spin less long before they sleep: GNU OpenMP's own limit is 300,000 rounds, paid
     # where the machine has other work (benchmarks/openmp_spin.py). Read when torch is imported.
@@ -61,13 +61,41 @@ def prepare() -> None:
 @app.callback()
 def main() -> None:
     """Compact SwinIR students, trained by knowledge distillation."""
-    prepare()
+    set_up()
+
+
+@app.command("prepare")
+def prepare_command(
+    images: Annotated[Path, typer.Argument(help="Folder of high-resolution images.", metavar="DIR")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to make or to bring up to date.")] = None,
+    low: Annotated[Path | None, typer.Option("--low", help="Folder of their low-resolution partners.")] = None,
+    scale: Annotated[int | None, typer.Option(help="Of the low-resolution images; without --low, bicubic.")] = None,
+    n_channels: Annotated[int, typer.Option("--n-channels", help="3 for RGB, 1 for gray.")] = 3,
+    on_bad_image: Annotated[str, typer.Option(help="error, or skip to leave bad images out.")] = "error",
+    workers: Annotated[int | None, typer.Option(help="Threads; default: one for each processor.", min=1)] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Only check the prepared folder DIR.")] = False,
+) -> None:
+    """Decode images once, into a folder that training reads without decoding; or check such a folder.
+
+    Stopped, it goes on where it was when started again. Exit code 2 if --verify finds damaged files.
+    """
+    with user_errors():
+        from swinlet.data.prepare import prepare, prepare_request, verify_prepared
+
+        with ProgressBar() as bar:
+            if verify:
+                problems = verify_prepared(images, workers, bar)
+            else:
+                request = prepare_request(images, low, scale, n_channels, on_bad_image, workers)
+                prepare(request, out, bar)
+                problems = []
+        report_problems(problems)
 
 
 @app.command("train")
 def train_command(opt: OptFile, overrides: Overrides = None, dist: Dist = None) -> None:
     """Train a student, or go on with a run that was stopped."""
-    prepare()  # main_train_student.py has no callback
+    set_up()  # main_train_student.py has no callback
     changes = [*(overrides or []), *([f"dist={dist.lower()}"] if dist is not None else [])]
     with user_errors():
         options = load_options(opt, changes)

@@ -1,6 +1,7 @@
 """Shared fixtures: where the reference values and photographs are."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Set before torch is imported, and inherited by the processes that tests start: networks this small lose time
@@ -16,6 +17,14 @@ from tests.small_run import TEACHER
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded images of tests, and of the processes that they start, stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWINLET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

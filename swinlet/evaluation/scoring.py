@@ -15,7 +15,6 @@ from swinlet.evaluation.results import BICUBIC, COMPARED, INPUT, PUBLISHED_BICUB
 from swinlet.evaluation.testsets import OpenTestSet
 from swinlet.metrics import METRICS, SSIM_WINDOW, GroundTruth, Scores, luma, shave_of
 from swinlet.statistics import compare
-from swinlet.utils.image_io import is_gray
 from swinlet.utils.memory import is_out_of_memory
 from swinlet.utils.resize import bicubic_downscale, bicubic_round_trip, bicubic_upscale, round_to_uint8
 
@@ -24,12 +23,18 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Picture:
-    """One test image: low and high resolution, uint8 (h, w, C) and (h * scale, w * scale, C)."""
+    """One test image: low and high resolution, uint8 (h, w, C) and (h * scale, w * scale, C).
+
+    Attributes:
+        path: of the HR file.
+        is_gray: whether that file is gray, however many channels it is read as.
+    """
 
     name: str
     low: Image
     truth: Image
     path: Path
+    is_gray: bool
 
 
 Observer = Callable[[Picture, Mapping[str, Image]], None]
@@ -40,18 +45,18 @@ def pictures(testset: OpenTestSet, problems: list[str]) -> Iterator[Picture]:
     dataset = testset.dataset
     for i, name in enumerate(dataset.names):
         try:
-            item = dataset[i]
+            item, gray = dataset[i], dataset.is_gray(i)
         except DataError as error:
             problems.append(str(error))
             continue
         low, truth = (item[key].permute(1, 2, 0).numpy() for key in ("L", "H"))
         path = Path(item["H_path"])
         if item["L_path"] != item["H_path"]:  # named by HR, so that results with and without LR files match
-            name = path.relative_to(testset.high).with_suffix("").as_posix()
+            name = path.relative_to(dataset.root_H).with_suffix("").as_posix()
         if min(truth.shape[:2]) < 2 * shave_of(testset.scale) + SSIM_WINDOW:
             problems.append(f"{path}: too small for SSIM, whose window is {SSIM_WINDOW} pixels wide: left out")
             continue
-        yield Picture(name, low, truth, path)
+        yield Picture(name, low, truth, path, gray)
 
 
 def score_testset(
@@ -138,6 +143,6 @@ def _published_scores(picture: Picture, scale: int) -> dict[str, float] | None:
         return None
     if not np.array_equal(bicubic_downscale(picture.truth, scale), picture.low):
         return None
-    plane = picture.truth[..., 0] if is_gray(picture.path) else round_to_uint8(luma(picture.truth))
+    plane = picture.truth[..., 0] if picture.is_gray else round_to_uint8(luma(picture.truth))
     scores = GroundTruth(plane[..., None], shave_of(scale)).score(bicubic_round_trip(plane, scale)[..., None])
     return {metric: scores[metric] for metric in ("psnr_y", "ssim_y")}

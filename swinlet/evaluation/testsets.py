@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from swinlet.data.dataset_sr import DatasetSR
+from swinlet.data.prepared import is_prepared
 from swinlet.errors import DataError
 from swinlet.utils.image_io import list_images
 
@@ -17,7 +18,6 @@ class OpenTestSet:
     Attributes:
         name: of its folder.
         folder: of its images.
-        high: folder of the HR images.
         dataset: its pairs; ``dataset.skipped`` tells of the images that cannot be used.
         low_resolution: where LR comes from, for people.
         scale: of HR to LR.
@@ -26,7 +26,6 @@ class OpenTestSet:
 
     name: str
     folder: Path
-    high: Path
     dataset: DatasetSR
     low_resolution: str
     scale: int
@@ -38,7 +37,7 @@ def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTes
 
     Args:
         folder: holds ``HR/`` and, optionally, ``LR_bicubic/X{scale}/`` (without it, LR is made by MATLAB's bicubic);
-            or, without both, the HR images themselves.
+            or, without both, the HR images themselves; or is a folder of ``swinlet prepare``.
         scale: of the models.
         n_channels: 3 for RGB, 1 for gray.
 
@@ -46,6 +45,8 @@ def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTes
         DataError: there is no usable image.
     """
     option = f"--testset {folder}"
+    if is_prepared(folder):
+        return folders_as_testset(folder, None, scale, n_channels, option)
     high, low = folder / "HR", folder / "LR_bicubic" / f"X{scale}"
     if not high.is_dir():
         if (folder / "LR_bicubic").is_dir():
@@ -81,7 +82,7 @@ def folders_as_testset(high: Path, low: Path | None, scale: int, n_channels: Lit
     dataset = DatasetSR(
         high, low, scale=scale, n_channels=n_channels, phase="test", on_bad_image="collect", name=option
     )
-    source = "made by MATLAB's bicubic" if low is None else "/".join(low.parts[-2:])
+    source = "made by MATLAB's bicubic" if dataset.root_L is None else "/".join(dataset.root_L.parts[-2:])
     folder = high.parent if high.name == "HR" else high
     name = Path(os.path.abspath(folder)).name
-    return OpenTestSet(name, folder, high, dataset, source, scale, n_channels == 1)
+    return OpenTestSet(name, folder, dataset, source, scale, n_channels == 1)

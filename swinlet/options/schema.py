@@ -169,9 +169,14 @@ class DatasetOptions(Section):
 
     name: str = Field(default="dataset", description="Name shown in the log.")
     dataset_type: DatasetName = Field(default="sr", description="Kind of dataset.")
-    dataroot_H: FilePath = Field(description="Folder with high-resolution images, searched recursively.")
+    dataroot_H: FilePath = Field(
+        description="Folder with high-resolution images, searched recursively; or a prepared folder."
+    )
     dataroot_L: OptionalPath = Field(
         default=None, description="Folder with low-resolution images of the same names; without it, MATLAB bicubic."
+    )
+    cache_gb: NaturalFloat = Field(
+        default=2.0, description="Images are decoded once, into a cache, if that takes at most so many GB; 0: never."
     )
     H_size: PositiveInt = Field(default=96, description="Side of the HR training patches in pixels.")
     dataloader_shuffle: Bool = Field(default=True, description="Draw images in random order.")

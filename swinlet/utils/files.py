@@ -1,11 +1,18 @@
 """Files that are whole or not there, and their checksums."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Generator
 from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 
 def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
@@ -61,3 +68,26 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool) -> Generator[None, None, None]:
+    """Hold a lock between processes, which ends with the process at the latest.
+
+    Args:
+        path: a file for this purpose; it is made, and left where it is: removing it would not be safe.
+        wait: for another process to give it back.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: the file cannot be made.
+    """
+    with path.open("ab") as file:
+        try:
+            if sys.platform == "win32":  # waits for ten seconds at most
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BlockingIOError(errno.EAGAIN, "another process has locked it", str(path)) from error
+        yield

@@ -110,6 +110,16 @@ def is_gray(path: str | os.PathLike[str]) -> bool:
         return set(image.getbands()) - {"A", "a"} in ({"1"}, {"L"}, {"I"}, {"F"})
 
 
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of an image file by its header, not turned upright.
+
+    Raises:
+        DataError: as ``read_image``, but for damage behind the header.
+    """
+    with _opened(path) as image:
+        return image.height, image.width
+
+
 def save_image(path: str | os.PathLike[str], image: Array) -> None:
     """Write a PNG file so that it is there whole or not at all: under a temporary name, then renamed.
 
