@@ -1,9 +1,7 @@
 """Restoring whole images with a network: precision, tiles, self-ensemble."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,11 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from swinlet.models.network_swinir import SwinIR
+from swinlet.options import Precision
+from swinlet.utils.device import autocast
 from swinlet.utils.dihedral import VIEWS, turned, turned_back
 from swinlet.utils.image_io import to_tensor, to_uint8
-
-Precision = Literal["fp32", "bf16", "fp16"]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -57,16 +54,12 @@ class Restorer:
     def restore(self, image: Tensor) -> Tensor:
         """Restore (N, C, h, w) in [0, 1], on the device -> float32 (N, C, h * scale, w * scale), not clamped."""
         views = range(VIEWS if self.options.self_ensemble else 1)
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), autocast(self.options.device, self.options.precision):
             answers = (turned_back(self._restore_view(turned(image, view)), view) for view in views)
             total = next(answers)
             for answer in answers:
                 total = total + answer
         return total / len(views)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        dtype = _DTYPES.get(self.options.precision)
-        return torch.autocast(self.options.device.type, dtype) if dtype else nullcontext()
 
     def _restore_view(self, image: Tensor) -> Tensor:
         tile = self.options.tile

@@ -212,8 +212,16 @@ def report_losses(model: ModelPlain, log: RunLog, bar: TrainingBar, step: int, e
 
 
 def save(model: ModelPlain, bar: TrainingBar, step: int) -> None:
-    """Save a checkpoint, but never one of a run that has gone astray over a good one."""
+    """Save a checkpoint, but never one of a run that has gone astray over a good one.
+
+    Raises:
+        TrainingError: naming the losses, or what the last update has spoilt.
+    """
     refuse_divergence(model, step)
+    spoilt = model.not_finite()
+    if spoilt:
+        names = ", ".join(spoilt[:3]) + (f" and {len(spoilt) - 3} more" if len(spoilt) > 3 else "")
+        raise TrainingError(f"iteration {step}: {names}: not a number or infinite any more. {ADVICE}")
     with bar.pause():
         model.save(step)
 

@@ -1,5 +1,6 @@
 """One optimisation step at a time: golden values of the reference, and what the seed's calls promise."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import torch
 
 import swinlet
 from swinlet.errors import CheckpointError, OptionError
+from swinlet.models import model_plain
+from swinlet.models.optimizer import load_moments
+from swinlet.utils import device
 from tests.golden import TRAININGS, Golden, read_golden
 
 NET: dict[str, Any] = {"embed_dim": 12, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "img_size": 16}
@@ -337,6 +341,211 @@ def test_bf16_trains_and_keeps_the_weights_in_fp32(tmp_path: Path) -> None:
     assert model.current_log()["G_loss"] != exact.current_log()["G_loss"]
 
 
-def test_fp16_needs_a_gpu(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"train\.precision: fp16 needs a GPU"):
-        swinlet.define_Model(options(tmp_path, precision="fp16"))
+def test_bf16_without_instructions_is_warned_of_and_obeyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for instructions in (True, False):
+        monkeypatch.setattr(device, "has_bf16_instructions", lambda found=instructions: found)
+        caplog.clear()
+        model = swinlet.define_Model(options(tmp_path, precision="bf16"))
+        assert model._accelerator.mixed_precision == "bf16"
+        assert ("train.precision: this processor has no instructions for bf16" in caplog.text) is not instructions
+
+
+@pytest.mark.parametrize("key", ["precision", "teacher_precision"])
+def test_fp16_needs_a_gpu(tmp_path: Path, key: str) -> None:
+    with pytest.raises(OptionError, match=rf"train\.{key}: fp16 needs a GPU"):
+        swinlet.define_Model(options(tmp_path, "response", **{key: "fp16"}))
+
+
+class TestTeacherPrecision:
+    def one_step(self, tmp_path: Path, **train: Any) -> tuple[Any, list[Any]]:
+        """The model after a step, and what its teacher was asked and answered."""
+        model = swinlet.define_Model(options(tmp_path, "feature", **train))
+        model.init_train()
+        calls: list[Any] = []
+
+        def spy(_: Any, arguments: Any, answer: Any) -> None:
+            calls.append((torch.is_autocast_enabled("cpu"), torch.is_grad_enabled(), arguments[0].dtype, *answer))
+
+        model.netTeacher.register_forward_hook(spy)
+        model.feed_data(batch())
+        torch.manual_seed(0)  # of drop-path
+        model.optimize_parameters(1)
+        return model, calls
+
+    @pytest.fixture
+    def instructions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(device, "has_bf16_instructions", lambda: True)
+
+    @pytest.mark.usefixtures("instructions")
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_bf16_once_and_without_gradient(self, tmp_path: Path, precision: str) -> None:
+        exact, _ = self.one_step(tmp_path, precision=precision)
+        model, calls = self.one_step(tmp_path, precision=precision, teacher_precision="bf16")
+        ((lower, with_gradient, _, image, features),) = calls
+        assert lower
+        assert not with_gradient
+        assert any(feature.dtype == torch.bfloat16 for feature in features)
+        assert not any(answer.requires_grad or answer.is_inference() for answer in (image, *features))
+        assert all(loss.dtype == torch.float32 for loss in model._losses.values())
+        assert all(p.grad.dtype == torch.float32 for p in (*model.netG.parameters(), *model.netP.parameters()))
+        log, expected = model.current_log(), exact.current_log()
+        assert log["l_g_L1"] == expected["l_g_L1"]  # the student's own precision is what it was
+        for name in ("l_g_distill", "l_g_feature"):
+            assert log[name] == pytest.approx(expected[name], rel=0.02)
+            assert log[name] != expected[name]
+        for ours, its in zip(model.netP.parameters(), exact.netP.parameters(), strict=True):
+            assert (ours.grad - its.grad).norm() < 0.1 * its.grad.norm()
+
+    @pytest.mark.usefixtures("instructions")
+    def test_fp32_whatever_is_around(self, tmp_path: Path) -> None:
+        _, calls = self.one_step(tmp_path)
+        _, beside = self.one_step(tmp_path, precision="bf16")
+        with torch.autocast("cpu", torch.bfloat16):
+            _, inside = self.one_step(tmp_path)
+        for ((lower, _, dtype, image, features),) in (calls, beside, inside):
+            assert not lower
+            assert dtype == torch.float32
+            assert torch.equal(image, calls[0][3])
+            assert all(torch.equal(a, b) for a, b in zip(features, calls[0][4], strict=True))
+
+    def test_without_instructions_it_is_fp32_and_said_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(device, "has_bf16_instructions", lambda: False)
+        exact, _ = self.one_step(tmp_path)
+        model, calls = self.one_step(tmp_path, teacher_precision="bf16")
+        assert not calls[0][0]
+        assert model.current_log() == exact.current_log()
+        assert [r.getMessage() for r in caplog.records if "bf16" in r.getMessage()] == [
+            "train.teacher_precision: this processor has no instructions for bf16: the teacher computes in fp32"
+        ]
+
+
+class TestOptimizer:
+    def trained(self, tmp_path: Path, **train: Any) -> Any:
+        model = swinlet.define_Model(options(tmp_path, **train))
+        model.init_train()
+        for step in (1, 2):
+            self.step(model, step)
+        return model
+
+    def step(self, model: Any, step: int) -> None:
+        torch.manual_seed(step)
+        model.feed_data(batch(step))
+        model.optimize_parameters(step)
+
+    def plain(self, model: Any) -> torch.optim.Optimizer:
+        """As it was before fused kernels, and as other programs have it."""
+        return torch.optim.Adam([torch.nn.Parameter(p.detach().clone()) for p in model._trained], lr=2e-4, fused=False)
+
+    def agree(self, model: Any, plain: torch.optim.Optimizer) -> None:
+        """The next step of both is the same."""
+        model.feed_data(batch(9))
+        model.optimize_parameters(9)
+        copies = plain.param_groups[0]["params"]
+        for ours, parameter in zip(copies, model._trained, strict=True):
+            ours.grad = parameter.grad.clone()
+        plain.step()
+        for ours, parameter in zip(copies, model._trained, strict=True):
+            torch.testing.assert_close(ours, parameter, rtol=1e-6, atol=1e-7)
+
+    def test_it_is_fused_and_its_state_loads_into_any_other(self, tmp_path: Path) -> None:
+        model = self.trained(tmp_path)
+        file = torch.load(model.save(2).files["optimizerG"], weights_only=True)
+        assert file["param_groups"][0]["fused"]
+        for keep_kernel in (True, False):
+            plain = self.plain(model)
+            groups = plain.state_dict()["param_groups"] if keep_kernel else file["param_groups"]
+            plain.load_state_dict({"state": copy.deepcopy(file["state"]), "param_groups": groups})
+            assert bool(plain.param_groups[0]["fused"]) is not keep_kernel
+            self.agree(copy.deepcopy(model), plain)
+
+    @pytest.mark.parametrize("as_number", [True, False])
+    def test_states_of_other_kernels_load(self, tmp_path: Path, as_number: bool) -> None:
+        """Also with steps as numbers, as torch wrote them once, and with moments that lie elsewhere in memory."""
+        source, model = self.trained(tmp_path), self.trained(tmp_path / "other")
+        plain = self.plain(source)
+        plain.load_state_dict({**source._optimizer.state_dict(), "param_groups": plain.state_dict()["param_groups"]})
+        file = copy.deepcopy(plain.state_dict())
+        for moments in file["state"].values():
+            moments["step"] = int(moments["step"]) if as_number else moments["step"]
+            for name in ("exp_avg", "exp_avg_sq"):
+                if moments[name].ndim == 4:
+                    moments[name] = moments[name].contiguous(memory_format=torch.channels_last)
+        torch.save(file, tmp_path / "state.pth")
+        load_moments(model._optimizer, tmp_path / "state.pth", "test")
+        model.netG.load_state_dict(source.netG.state_dict())
+        assert model._optimizer.param_groups[0]["fused"]
+        self.agree(model, plain)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"exp_avg_sq": torch.zeros(3)}, "belongs to other networks"),
+            ({"exp_avg": torch.zeros(3)}, "belongs to other networks"),
+            ({"step": torch.zeros(3)}, "no state of Adam"),
+            ({"step": None}, "no state of Adam"),
+            ({"exp_avg_sq": None}, "no state of Adam"),
+        ],
+    )
+    def test_a_state_that_does_not_fit_is_refused(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+        model = self.trained(tmp_path)
+        file = model._optimizer.state_dict()
+        file["state"] = {index: dict(moments) for index, moments in file["state"].items()}
+        file["state"][1] |= change
+        torch.save(file, tmp_path / "state.pth")
+        with pytest.raises(CheckpointError, match=rf"test: .*state\.pth .*({message})"):
+            load_moments(model._optimizer, tmp_path / "state.pth", "test")
+
+    def test_loss_scaling_skips_an_overflow_and_is_divided_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As fp16 training does on a GPU; the scaler works on the CPU, too."""
+        exact = self.trained(tmp_path)
+
+        def with_scaler(*arguments: Any) -> Any:
+            accelerator = device.make_accelerator(*arguments)
+            accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+            return accelerator
+
+        monkeypatch.setattr(model_plain, "make_accelerator", with_scaler)
+        scaled = self.trained(tmp_path)
+        for a, b in zip(scaled._trained, exact._trained, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        before = [p.detach().clone() for p in scaled._trained]
+        scaled.feed_data({key: torch.full_like(image, torch.nan) for key, image in batch().items()})
+        scaled.optimize_parameters(3)
+        assert all(torch.equal(a, b) for a, b in zip(before, scaled._trained, strict=True))
+        assert scaled._scaler.get_scale() == 2.0**9
+        assert {int(moments["step"]) for moments in scaled._optimizer.state.values()} == {2}
+        sealed = scaled.save(3)
+        scaled.load_checkpoint(sealed)
+        assert not scaled.not_finite()
+        self.step(scaled, 4)
+        assert not torch.equal(before[0], scaled._trained[0])
+
+
+def test_networks_have_no_state_but_parameters(tmp_path: Path) -> None:
+    """So that the moving average may leave buffers alone: they are derived from the options."""
+    model = swinlet.define_Model(options(tmp_path, "feature"))
+    for network in (model.netG, model.netTeacher, model.netP):
+        assert network.state_dict().keys() == dict(network.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("place", ["netG", "netE", "netP", "moment"])
+def test_what_is_no_number_is_named(tmp_path: Path, place: str) -> None:
+    model = swinlet.define_Model(options(tmp_path, "feature"))
+    model.init_train()
+    assert model.not_finite() == []
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    assert model.not_finite() == []
+    if place == "moment":
+        model._optimizer.state[model._trained[2]]["exp_avg_sq"].view(-1)[0] = torch.inf
+        assert model.not_finite() == ["optimizerG.2.exp_avg_sq"]
+        return
+    name, parameter = list(getattr(model, place).named_parameters())[1]
+    parameter.detach().view(-1)[-1] = torch.nan
+    assert model.not_finite() == [f"{place[-1]}.{name}"]

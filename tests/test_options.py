@@ -546,6 +546,7 @@ def with_test(**keys: Any) -> dict[str, Any]:
         ({"path": {"pretrained_netE": "x"}, "train": {"E_decay": 0}}, "path.pretrained_netE"),
         ({"path": {"pretrained_optimizerG": "x"}}, "path.pretrained_optimizerG"),
         ({"train": {"distill_lossfn_type": "l2"}}, "train.distill_lossfn_type"),
+        ({"train": {"teacher_precision": "bf16"}}, "train.teacher_precision"),
         ({"train": {"distill_lossfn_weight": 2.0}}, "train.distill_lossfn_weight"),
         ({"train": {"feature_lossfn_type": "l1"}}, "train.feature_lossfn_type"),
         ({"train": {"feature_lossfn_weight": 1.0}}, "train.feature_lossfn_weight"),
@@ -577,6 +578,10 @@ def test_each_key_without_effect(data: dict[str, Any], key: str) -> None:
         {"train": {"G_lossfn_type": "charbonnier", "G_charbonnier_eps": 1e-6}},
         {
             "train": {"distillation_type": "response", "distill_lossfn_type": "l2"},
+            "path": {"pretrained_netTeacher": "x"},
+        },
+        {
+            "train": {"distillation_type": "response", "teacher_precision": "bf16"},
             "path": {"pretrained_netTeacher": "x"},
         },
         {"netG": {"init_type": "normal", "init_gain": 0.1}},

@@ -400,6 +400,13 @@ class TestBadInput:
         state = final_state(tmp_path / "run", max(steps))
         assert all(torch.isfinite(tensor).all() for tensor in state.values())
 
+    def test_weights_that_are_no_numbers_are_never_sealed(self, photos: Path, tmp_path: Path) -> None:
+        """The loss tells of an update only in the next iteration."""
+        message = r"iteration 1: .*weight.* not a number or infinite.*Lower train\.G_optimizer_lr"
+        with pytest.raises(TrainingError, match=message):
+            train(options(photos, tmp_path, G_optimizer_lr=1e39, checkpoint_save=1, checkpoint_test=6))
+        assert not list((tmp_path / "run" / "models").glob("*"))
+
     def test_a_failing_test_phase_loses_no_checkpoint(self, photos: Path, tmp_path: Path) -> None:
         blocked = tmp_path / "run" / "images"
         blocked.parent.mkdir()

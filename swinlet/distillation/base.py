@@ -13,7 +13,11 @@ from swinlet.options import TrainOptions
 
 @dataclass(frozen=True)
 class Lesson:
-    """What one step offers for comparison; images (N, C, h, w) in [0, 1], features (N, H*W, width) per RSTB."""
+    """What one step offers for comparison; images (N, C, h, w) in [0, 1], features (N, H*W, width) per RSTB.
+
+    The features are there where the distillation type ``needs_features``, in the precision of their network, and may
+    be views in which the tokens do not lie one after the other.
+    """
 
     step: int
     L: Tensor
@@ -22,6 +26,11 @@ class Lesson:
     student_features: Sequence[Tensor]
     teacher_image: Tensor | None
     teacher_features: Sequence[Tensor]
+
+
+def restored(network: SwinIR, L: Tensor, with_features: bool) -> tuple[Tensor, list[Tensor]]:
+    """A network's image of L and, where wanted, its features; else an empty list."""
+    return network(L, return_features=True) if with_features else (network(L), [])
 
 
 class Distillation(nn.Module):

@@ -1,10 +1,12 @@
-"""Losses between two tensors, by the names of the option file."""
+"""Losses between two tensors, by the names of the option file; always in float32, whatever the tensors are."""
 
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from swinlet.utils.device import autocast
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -19,15 +21,7 @@ def charbonnier(eps: float) -> Loss:
 
 def ssim_loss(a: Tensor, b: Tensor) -> Tensor:
     """1 - SSIM (Wang et al. 2004) of images (N, C, H, W) in [0, 1]; 11x11 Gaussian window inside the image,
-    smaller in images that it does not fit in.
-
-    Always in float32: variances are small differences of large numbers, lost in bf16.
-    """
-    with torch.autocast(a.device.type, enabled=False):
-        return 1 - _mean_ssim(a.float(), b.float())
-
-
-def _mean_ssim(a: Tensor, b: Tensor) -> Tensor:
+    smaller in images that it does not fit in."""
     channels = a.shape[1]
     window = min(_SSIM_WINDOW, *a.shape[2:])
     offset = torch.arange(window, device=a.device, dtype=a.dtype) - (window - 1) / 2
@@ -43,11 +37,15 @@ def _mean_ssim(a: Tensor, b: Tensor) -> Tensor:
     covariance = blur(a * b) - mean_a * mean_b
     structure = (2 * covariance + _C2) / (var_a + var_b + _C2)
     luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
-    return (luminance * structure).mean()
+    return 1 - (luminance * structure).mean()
 
 
 def select_loss(name: str, charbonnier_eps: float = 1e-9) -> Loss:
-    """The loss of an option value: l1, l2 (means), l2sum, charbonnier or ssim."""
+    """The loss of an option value: l1, l2 (means), l2sum, charbonnier or ssim.
+
+    Under autocast, too, it is computed in float32: means of many and small differences of large numbers are lost in
+    bf16. Tensors that are float32 are not copied.
+    """
     table: dict[str, Loss] = {
         "l1": F.l1_loss,
         "l2": F.mse_loss,
@@ -55,4 +53,12 @@ def select_loss(name: str, charbonnier_eps: float = 1e-9) -> Loss:
         "charbonnier": charbonnier(charbonnier_eps),
         "ssim": ssim_loss,
     }
-    return table[name]
+    return _in_float32(table[name])
+
+
+def _in_float32(loss: Loss) -> Loss:
+    def computed(a: Tensor, b: Tensor) -> Tensor:
+        with autocast(a.device, "fp32"):
+            return loss(a.float(), b.float())
+
+    return computed

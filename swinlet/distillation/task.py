@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from swinlet.distillation.base import Distillation, Lesson
+from swinlet.distillation.base import Distillation, Lesson, restored
 from swinlet.distillation.losses import select_loss
 from swinlet.models.network_swinir import SwinIR
 from swinlet.options import TrainOptions
@@ -41,7 +41,7 @@ class TrainingTask(nn.Module):
         Returns:
             The student's image, and the losses by name, weights applied; their sum is to be minimised.
         """
-        E, features = self.student(L, return_features=True)
+        E, features = restored(self.student, L, self.distillation.needs_features)
         losses = {"l_g_L1": self._pixel_weight * self._pixel_loss(E, H)}
         losses |= self.distillation(Lesson(step, L, H, E, features, teacher_image, teacher_features))
         return E, losses

@@ -1,6 +1,5 @@
 """From the words of a command line to an ``EvaluationRequest``."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
@@ -10,11 +9,10 @@ import torch
 from swinlet.errors import OptionError
 from swinlet.evaluation.evaluate import EvaluationRequest
 from swinlet.evaluation.models import NamedFile
-from swinlet.inference import Precision, RestoreOptions
+from swinlet.inference import RestoreOptions
+from swinlet.options import Precision
 from swinlet.options.names import NETWORKS
-from swinlet.utils.device import has_bf16_instructions, inference_device
-
-LOGGER = logging.getLogger("swinlet")
+from swinlet.utils.device import check_precision, inference_device
 
 SCALES = (1, 2, 3, 4, 8)
 MIN_TILE = 8
@@ -94,10 +92,7 @@ def device_of(device: str, precision: str, latency_size: int, faults: list[str])
     place = torch.device("cpu")
     try:
         place = inference_device(device)
-        if precision == "fp16" and place.type == "cpu":
-            faults.append("--precision fp16: needs a GPU; on the CPU use bf16 or fp32")
-        if precision == "bf16" and place.type == "cpu" and not has_bf16_instructions():
-            LOGGER.warning("this processor has no instructions for bf16: it is many times slower than fp32")
+        check_precision("--precision", precision, place.type)
     except OptionError as error:
         faults.append(str(error))
     return place

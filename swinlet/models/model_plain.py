@@ -1,8 +1,9 @@
 """The project manager: student, teacher, translator, moving average and one optimisation step."""
 
 import copy
+import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,22 +12,22 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from swinlet.checkpoint import SealedSet, write_best, write_set
-from swinlet.distillation import TrainingTask, select_distillation
+from swinlet.distillation import TrainingTask, restored, select_distillation
 from swinlet.errors import CheckpointError
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
+from swinlet.models.optimizer import define_optimizer, load_moments, moments_of
 from swinlet.models.regularizers import push_singular_values, push_weights
 from swinlet.models.select_network import check_recorded, define_G
 from swinlet.models.select_teacher import define_teacher
-from swinlet.options import Options, PathOptions
+from swinlet.options import Options, PathOptions, Precision
 from swinlet.schedules import learning_rate
-from swinlet.utils.device import make_accelerator
-from swinlet.weights import load_into, read_pth, read_weights, recorded_network
+from swinlet.utils.device import autocast, make_accelerator, teacher_precision
+from swinlet.weights import load_into, read_weights, recorded_network
 
 LOGGER = logging.getLogger("swinlet")
 
 _Average = Callable[[list[Tensor], list[Tensor], int], None]
-_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 class ModelPlain:
@@ -56,6 +57,7 @@ class ModelPlain:
             distillation = kind(opt.train, self.netG, self.netTeacher)
         if self.netTeacher is not None:
             self.netTeacher.to(self.device)
+            self._teacher_precision: Precision = teacher_precision(opt.train.teacher_precision, self.device)
         self.netE: SwinIR | None = None
         if opt.train.E_decay > 0:
             self.netE = copy.deepcopy(self.netG).requires_grad_(False).eval().to(self.device)
@@ -83,17 +85,16 @@ class ModelPlain:
             self.netE.load_state_dict(self.netG.state_dict())
             if path.pretrained_netE is not None:
                 _load(self.netE, path.pretrained_netE, "path.pretrained_netE", train.E_param_strict)
-        optimizer = _OPTIMIZERS[train.G_optimizer_type](
-            self._task.parameters(),
-            lr=train.G_optimizer_lr,
-            betas=train.G_optimizer_betas,
-            weight_decay=train.G_optimizer_wd,
-        )
+        self._trained = list(self._task.parameters())
+        optimizer = define_optimizer(train, self._trained)
         if path.pretrained_optimizerG is not None and train.G_optimizer_reuse:
-            _load_optimizer(optimizer, path.pretrained_optimizerG, "path.pretrained_optimizerG")
+            load_moments(optimizer, path.pretrained_optimizerG, "path.pretrained_optimizerG")
         prepared = cast("tuple[TrainingTask, torch.optim.Optimizer]", self._accelerator.prepare(self._task, optimizer))
         self._wrapped_task, self._optimizer = prepared
         self._task.train()
+        if self.netE is not None:
+            self._averages: list[Tensor] = list(self.netE.parameters())
+            self._averaged: list[Tensor] = list(self.netG.parameters())
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Take a batch.
@@ -115,23 +116,24 @@ class ModelPlain:
             group["lr"] = learning_rate(train, step)
         L, H = self._images["L"], self._images["H"]
         E, losses = self._wrapped_task(step, L, H, *self._ask_teacher(L))
-        total = torch.stack(list(losses.values())).sum()
+        total = functools.reduce(torch.add, losses.values())
         self._optimizer.zero_grad(set_to_none=True)
         self._accelerator.backward(total)
         if train.G_optimizer_clipgrad:
-            self._accelerator.clip_grad_norm_(self._task.parameters(), train.G_optimizer_clipgrad)
+            self._accelerator.clip_grad_norm_(self._trained, train.G_optimizer_clipgrad)
         self._optimizer.step()
         self._regularize(step)
         if self.netE is not None:
-            self._average(list(self.netE.parameters()), list(self.netG.parameters()), 0)
+            self._average(self._averages, self._averaged, 0)
         self._images["E"] = E.detach()
         self._losses = {name: loss.detach() for name, loss in losses.items()} | {"G_loss": total.detach()}
 
     def _ask_teacher(self, L: Tensor) -> tuple[Tensor | None, list[Tensor]]:
         if self.netTeacher is None:
             return None, []
-        with torch.no_grad():
-            return self.netTeacher(L, return_features=True)
+        # Not inference_mode: the translator's gradient needs the features, and autograd keeps no tensor made there.
+        with torch.no_grad(), autocast(self.device, self._teacher_precision):
+            return restored(self.netTeacher, L, self._task.distillation.needs_features)
 
     def _regularize(self, step: int) -> None:
         train = self.opt.train
@@ -148,8 +150,18 @@ class ModelPlain:
 
     def current_log(self) -> dict[str, float]:
         """The losses of the last update, weights applied: ``l_g_L1`` (the pixel loss, whatever its type),
-        ``l_g_distill``, ``l_g_feature``, and their sum ``G_loss``."""
-        return {name: float(loss) for name, loss in self._losses.items()}
+        ``l_g_distill``, ``l_g_feature``, and their sum ``G_loss``; empty before the first. Waits for the device."""
+        if not self._losses:
+            return {}
+        return dict(zip(self._losses, _read(self._losses.values()), strict=True))
+
+    def not_finite(self) -> list[str]:
+        """Which weights, averages and moments are infinite or no numbers, by name. Waits for the device."""
+        tensors = {f"optimizerG.{name}": moment for name, moment in moments_of(self._optimizer).items()}
+        for label, network in self._saved_networks.items():
+            tensors |= {f"{label}.{name}": weight for name, weight in network.named_parameters()}
+        good = _read(tensor.isfinite().all() for tensor in tensors.values())
+        return [name for name, is_good in zip(tensors, good, strict=True) if not is_good]
 
     def test(self, weights: str | None = None) -> None:
         """Restore the images fed last, without gradient.
@@ -188,11 +200,10 @@ class ModelPlain:
         Raises:
             CheckpointError: the folder cannot be written.
         """
-        states: dict[str, Any] = {"G": self.netG.official_state_dict()}
-        if self.netE is not None:
-            states["E"] = self.netE.official_state_dict()
-        if self.netP is not None:
-            states["P"] = dict(self.netP.state_dict())
+        states: dict[str, Any] = {
+            label: network.official_state_dict() if isinstance(network, SwinIR) else dict(network.state_dict())
+            for label, network in self._saved_networks.items()
+        }
         states["optimizerG"] = self._optimizer.state_dict()
         scaler = self._scaler
         extra = {
@@ -220,17 +231,20 @@ class ModelPlain:
         """What a reader of the weights needs to know besides."""
         return {"net_type": self.opt.netG.net_type, **self.netG.config}
 
+    @property
+    def _saved_networks(self) -> dict[str, SwinIR | Translator]:
+        networks = {"G": self.netG, "E": self.netE, "P": self.netP}
+        return {label: network for label, network in networks.items() if network is not None}
+
     def load_checkpoint(self, sealed: SealedSet) -> None:
         """Continue from a complete checkpoint of this run, after ``init_train``.
 
         Raises:
             CheckpointError: it belongs to other networks.
         """
-        networks = {"G": self.netG, "E": self.netE, "P": self.netP}
-        for label, network in networks.items():
-            if network is not None:
-                _load(network, _file_of(sealed, label), "resume", strict=True)
-        _load_optimizer(self._optimizer, _file_of(sealed, "optimizerG"), "resume")
+        for label, network in self._saved_networks.items():
+            _load(network, _file_of(sealed, label), "resume", strict=True)
+        load_moments(self._optimizer, _file_of(sealed, "optimizerG"), "resume")
         if self._scaler is not None and sealed.extra.get("scaler"):
             self._scaler.load_state_dict(sealed.extra["scaler"])
 
@@ -238,6 +252,11 @@ class ModelPlain:
     def _scaler(self) -> torch.amp.GradScaler | None:
         """The loss scaler of fp16 training."""
         return cast("torch.amp.GradScaler | None", self._accelerator.scaler)
+
+
+def _read(scalars: Iterable[Tensor]) -> list[float]:
+    """Values of tensors with one element each; waits once for the device."""
+    return cast("list[float]", torch.stack(list(scalars)).tolist())
 
 
 def _file_of(sealed: SealedSet, label: str) -> Path:
@@ -252,18 +271,3 @@ def _load(network: SwinIR | Translator, path: Path, key: str, strict: bool) -> N
     if isinstance(network, SwinIR):
         check_recorded(network, recorded_network(path), source)
     LOGGER.info("%s: loaded %s", key, path)
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path, key: str) -> None:
-    """Take over the moments; learning rate, betas and weight decay stay those of the options."""
-    groups = optimizer.state_dict()["param_groups"]
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    saved = cast("dict[str, Any]", read_pth(path, key))
-    try:
-        state = dict(saved["state"])
-        shapes = {index: tuple(moments["exp_avg"].shape) for index, moments in state.items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{key}: {path} holds no state of Adam") from error
-    if any(index >= len(parameters) or shape != parameters[index].shape for index, shape in shapes.items()):
-        raise CheckpointError(f"{key}: {path} belongs to other networks: its tensors do not fit the optimiser's")
-    optimizer.load_state_dict({"state": state, "param_groups": groups})

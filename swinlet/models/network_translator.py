@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -17,5 +18,11 @@ class Translator(nn.ModuleList):
         super().__init__([nn.Linear(teacher_dim, student_dim) for _ in range(pairs)])
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Teacher token maps (N, H*W, teacher_dim), one per pair -> token maps (N, H*W, student_dim)."""
-        return [linear(feature) for linear, feature in zip(self, features, strict=True)]
+        """Teacher token maps (N, H*W, teacher_dim), one per pair, in whatever precision -> token maps
+        (N, H*W, student_dim), in float32 or that of an autocast around."""
+        return [linear(_readable(feature)) for linear, feature in zip(self, features, strict=True)]
+
+
+def _readable(feature: Tensor) -> Tensor:
+    """In the weights' precision; under autocast as it is, for torch converts what needs it."""
+    return feature if torch.is_autocast_enabled(feature.device.type) else feature.float()

@@ -9,6 +9,7 @@ from swinlet.options.schema import (
     NetworkOptions,
     Options,
     PathOptions,
+    Precision,
     TrainOptions,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "NetworkOptions",
     "Options",
     "PathOptions",
+    "Precision",
     "TrainOptions",
     "changed_keys",
     "json_schema",

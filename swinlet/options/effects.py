@@ -57,7 +57,7 @@ def _distillation(opt: Options) -> Iterator[str]:
     kind = opt.train.distillation_type
     reason = f"distillation_type is {kind!r}"
     if kind == "none":
-        for name in _given(opt.train, ("distill_lossfn_type", "distill_lossfn_weight")):
+        for name in _given(opt.train, ("teacher_precision", "distill_lossfn_type", "distill_lossfn_weight")):
             yield f"train.{name} ({reason})"
         for name in _given(opt.path, ("pretrained_netTeacher",)):
             yield f"path.{name} ({reason})"

@@ -243,6 +243,7 @@ class NetworkOptions(Section):
     init_gain: PositiveFloat | None = Field(default=None, description="Gain of the classic init_type values; 0.2.")
 
 
+Precision = Literal["fp32", "bf16", "fp16"]
 LossType = Literal["l1", "l2", "l2sum", "charbonnier", "ssim"]
 IntOrInts = Annotated[
     Annotated[PositiveInt, Tag("single")] | Annotated[tuple[PositiveInt, ...], Field(min_length=1), Tag("list")],
@@ -261,7 +262,11 @@ class TrainOptions(Section):
     manual_seed: Annotated[Int, Field(ge=0, lt=2**63)] = Field(
         default=0, description="Seed of first weights, samples and drop-path."
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="Of the student's forward pass.")
+    precision: Precision = Field(default="fp32", description="Of the student's forward pass; fp16 needs a GPU.")
+    teacher_precision: Precision = Field(
+        default="fp32",
+        description="Of the teacher's, whatever precision is; bf16 on a processor without such instructions: fp32.",
+    )
 
     G_lossfn_type: LossType = Field(default="l1", description="Pixel loss against the ground truth.")
     G_lossfn_weight: NaturalFloat = Field(default=1.0, description="Its weight.")

@@ -6,7 +6,8 @@ from typing import cast
 
 from swinlet.errors import DataError, OptionError
 from swinlet.evaluation.request import device_of, folders_of, labelled_path, net_types_of
-from swinlet.inference import Precision, RestoreOptions
+from swinlet.inference import RestoreOptions
+from swinlet.options import Precision
 from swinlet.report.build import ReportRequest
 from swinlet.report.evidence import Crop, parse_crop
 
