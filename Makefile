@@ -29,11 +29,11 @@ schema: $(STAMP)
 	$(BIN)/swinlet schema > options/schema.json
 	$(BIN)/swinlet schema --markdown > docs/options.md
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml setup.py $(wildcard swinlet/kernels/native/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "swinlet needs Python 3.10 or newer; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build swinlet/kernels/*.so *.egg-info .pytest_cache .ruff_cache

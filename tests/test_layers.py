@@ -25,6 +25,7 @@ LAYERS = [
     ["swinlet.models.select_network"],
     ["swinlet.inference"],
     ["swinlet.models", "swinlet.data"],
+    ["swinlet.kernels"],
     ["swinlet.checkpoint", "swinlet.weights", "swinlet.metrics", "swinlet.statistics", "swinlet.schedules"],
     ["swinlet.utils"],
     ["swinlet.options"],

@@ -139,7 +139,7 @@ def test_drop_path_rises_linearly_and_rests_in_eval_mode() -> None:
 
 
 def test_drop_path_keeps_the_expectation() -> None:
-    from swinlet.models.network_swinir import DropPath
+    from swinlet.models.transformer import DropPath
 
     torch.manual_seed(0)
     dropped = DropPath(0.25).train()(torch.ones(20000, 1, 1))

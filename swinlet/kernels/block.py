@@ -1,8 +1,8 @@
 """A whole Swin Transformer block as one operation on the CPU, native and differentiable.
 
-The kernel sees folded weights only: LayerNorm's affine part is a factor on the columns of the linear layer behind it, the
-scale of the scores a factor on the rows of q, and, as the softmax is computed in powers of two, log2(e) another on q and
-on the bias. Folding is done by torch, so that autograd finds the gradients of the parameters.
+The kernel sees folded weights only: LayerNorm's affine part is a factor on the columns of the linear layer behind it,
+the scale of the scores a factor on the rows of q, and, as the softmax is computed in powers of two, log2(e) another on
+q and on the bias. Folding is done by torch, so that autograd finds the gradients of the parameters.
 """
 
 # No "from __future__ import annotations": torch infers the operators' schemas from the annotations.
@@ -11,12 +11,13 @@ import ctypes
 import functools
 import logging
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from swinlet.kernels.library import Arrays, Library, Shape, library, parallel
+from swinlet.utils.tracing import is_exported
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -131,7 +132,7 @@ def serve(x: Tensor, weight: Tensor, window: int) -> bool:
 
     Where they are there but cannot, the log says why, once.
     """
-    if x.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_exporting() or not _available():
+    if x.device.type != "cpu" or is_exported() or not _available():
         return False
     if x.dtype != torch.float32 or weight.dtype != torch.float32:
         _say_once(f"the native kernels take float32 (or bfloat16 through torch.autocast), not {x.dtype}")
@@ -333,13 +334,13 @@ def _(_: Tensor, *arguments: Tensor) -> list[Tensor]:
     return [array.new_empty(array.shape) for array in arguments[:_ARRAYS]]
 
 
-def _keep_for_backward(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     del output
     ctx.save_for_backward(*inputs[: _ARRAYS + _KEEPS])
     ctx.fixed = inputs[_ARRAYS + _KEEPS :]
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     gradients = _swin_block_backward(dy, *ctx.saved_tensors, *ctx.fixed)
     return *gradients, *(None,) * (_KEEPS + len(ctx.fixed))
 

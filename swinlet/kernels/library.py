@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Literal, get_args
 from swinlet.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 LOGGER = logging.getLogger("swinlet")
 
-Path_ = Literal["torch", "native", "auto"]
+PathChoice = Literal["torch", "native", "auto"]
 Level = Literal["generic", "avx2", "avx512", "avx512_bf16"]
 
 PATH_VARIABLE, LEVEL_VARIABLE = "SWINLET_KERNELS", "SWINLET_KERNELS_LEVEL"
+_CHOICES: tuple[PathChoice, ...] = get_args(PathChoice)
 _LEVELS: tuple[Level, ...] = get_args(Level)
 
 
@@ -102,11 +103,11 @@ class Library:
         self.backward.restype = ctypes.c_int
 
 
-_chosen: list[Path_] = []  # by using(), innermost last
+_chosen: list[PathChoice] = []  # by using(), innermost last
 
 
 @contextmanager
-def using(path: Path_) -> Iterator[None]:
+def using(path: PathChoice) -> Generator[None]:
     """Choose the path for transformer blocks on the CPU inside the ``with`` block, whatever SWINLET_KERNELS says.
 
     Args:
@@ -125,13 +126,14 @@ def using(path: Path_) -> Iterator[None]:
         _chosen.pop()
 
 
-def _check(path: str, source: str) -> Path_:
-    if path not in get_args(Path_):
-        raise OptionError(f"{source}: {path!r} is none of {', '.join(get_args(Path_))}")
-    return path
+def _check(path: str, source: str) -> PathChoice:
+    for choice in _CHOICES:
+        if path == choice:
+            return choice
+    raise OptionError(f"{source}: {path!r} is none of {', '.join(_CHOICES)}")
 
 
-def _wanted() -> Path_:
+def _wanted() -> PathChoice:
     return _chosen[-1] if _chosen else _check(os.environ.get(PATH_VARIABLE) or "auto", PATH_VARIABLE)
 
 
@@ -173,7 +175,7 @@ def _find(level: str) -> Library | str:
     """The best build for this processor, or that of ``level``; or why there is none."""
     if level and level not in _LEVELS:
         raise OptionError(f"{LEVEL_VARIABLE}: {level!r} is none of {', '.join(_LEVELS)}")
-    files = {name: path for name in _LEVELS if (path := _file(name)) is not None}
+    files: dict[Level, Path] = {name: path for name in _LEVELS if (path := _file(name)) is not None}
     if "generic" not in files:
         return "the native kernels were not built: install a C++ compiler (GCC or Clang), then swinlet again"
     detect = ctypes.CDLL(str(files["generic"])).swinlet_processor_level
@@ -181,12 +183,12 @@ def _find(level: str) -> Library | str:
     possible = _LEVELS[: detect() + 1]
     if level and level not in possible:
         raise OptionError(f"{LEVEL_VARIABLE}: this processor has no {level}, only {', '.join(possible)}")
-    for name in reversed(possible):
-        if name in files and level in ("", name):
-            try:
-                return Library(name, files[name])
-            except (OSError, AttributeError) as error:
-                return f"{files[name]} cannot be used: {error}"
+    names: list[Level] = [name for name in reversed(possible) if name in files and level in ("", name)]
+    for name in names:
+        try:
+            return Library(name, files[name])
+        except (OSError, AttributeError) as error:
+            return f"{files[name]} cannot be used ({error}): install swinlet again"
     return f"{LEVEL_VARIABLE}: there is no build for {level}: install swinlet again"
 
 

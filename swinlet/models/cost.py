@@ -19,7 +19,8 @@ def multiply_adds(network: SwinIR) -> int:
     """Multiply-adds of matrix products and convolutions for an output of 1280x720, the input rounded to whole pixels.
 
     Counted by torch's ``FlopCounterMode`` on a copy without data, so nothing is computed. What comes to the input by
-    padding to whole windows counts, and the upsampler as it was trained; additions, normalisations and activations do not.
+    padding to whole windows counts, and the upsampler as it was trained; additions, normalisations and activations do
+    not.
     """
     height, width = (round(side / network.upscale) for side in OUTPUT)
     with torch.device("meta"), torch.inference_mode():

@@ -97,7 +97,7 @@ class DropPath(nn.Module):
         self.drop_prob = drop_prob
 
     def factor(self, x: Tensor) -> Tensor | None:
-        """(N, 1, ...): 0 for a sample whose branch is dropped, 1 / (1 - drop_prob) for others; None: nothing is dropped."""
+        """(N, 1, ...): 0 where the sample's branch is dropped, else 1 / (1 - drop_prob); None: nothing is dropped."""
         if self.drop_prob == 0.0 or not self.training:
             return None
         keep = 1.0 - self.drop_prob

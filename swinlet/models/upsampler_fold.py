@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swinlet.utils.tracing import is_traced
+
 _STRIP = 3  # LR pixels: the frame of one, and what it sees of the inside
 _SMALLEST = 8  # LR side; below, the frame is most of the image
 
@@ -35,8 +37,7 @@ class FoldedUpsampler:
 
     def serves(self, x: Tensor) -> bool:
         """Whether folding is possible and pays: not where gradients or a trace of the operations are wanted."""
-        traced = torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
-        if traced or torch.is_grad_enabled() or x.device.type == "meta" or not self._steps:
+        if is_traced() or torch.is_grad_enabled() or x.device.type == "meta" or not self._steps:
             return False
         return min(x.shape[2:]) >= _SMALLEST
 
@@ -58,7 +59,7 @@ class FoldedUpsampler:
         return out
 
     def _fold(self, convs: Sequence[nn.Conv2d], scale: int) -> tuple[Tensor, Tensor]:
-        weights = [tensor for conv in convs for tensor in (conv.weight, conv.bias)]
+        weights = [tensor for conv in convs for tensor in (conv.weight, _bias(conv))]
         known = len(self._weights) == len(weights) and all(
             ours.device == theirs.device and ours.dtype == theirs.dtype and torch.equal(ours, theirs)
             for ours, theirs in zip(self._weights, weights, strict=True)
@@ -81,7 +82,7 @@ def fold(convs: Sequence[nn.Conv2d], steps: Sequence[int], scale: int) -> tuple[
     """
     dtype = torch.float64 if convs[0].weight.device.type != "mps" else torch.float32
     weights = [conv.weight.detach().to(dtype) for conv in convs]
-    biases = [conv.bias.detach().to(dtype) for conv in convs]
+    biases = [_bias(conv).detach().to(dtype) for conv in convs]
     channels = weights[-1].shape[0]
     outputs = channels * scale**2
     one_hot = torch.eye(outputs, dtype=dtype, device=weights[0].device).view(outputs, outputs, 1, 1)
@@ -95,6 +96,11 @@ def fold(convs: Sequence[nn.Conv2d], steps: Sequence[int], scale: int) -> tuple[
         y = F.pixel_shuffle(F.conv2d(y, weight, bias, padding=1), step)
     y = F.conv2d(y, weights[-1], biases[-1], padding=1)[..., 2 * scale : 3 * scale, 2 * scale : 3 * scale]
     return kernel, F.pixel_unshuffle(y, scale).flatten()
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None  # every convolution of the upsampler has one
+    return conv.bias
 
 
 def _compute_frame(x: Tensor, out: Tensor, scale: int, layers: Callable[[Tensor], Tensor]) -> None:
