@@ -219,23 +219,9 @@ def report_command(
 def info_command() -> None:
     """Say which versions are installed and which path computes transformer blocks on the CPU."""
     with user_errors():
-        import torch
+        from swinlet.installation import describe
 
-        import swinlet
-        from swinlet import kernels
-        from swinlet.utils.device import has_bf16_instructions
-
-        status = kernels.status()
-        native = f"native ({status.level})" if status.path == "native" else "torch"
-        devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
-        lines = {
-            "swinlet": swinlet.__version__,
-            "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
-            "kernels": f"{native}: {status.reason}",
-            "bf16 on the CPU": "yes" if has_bf16_instructions() else "no instructions for it, very slow",
-            "GPU": ", ".join(devices) or ("mps" if torch.backends.mps.is_available() else "none"),
-        }
-        for name, value in lines.items():
+        for name, value in describe().items():
             typer.echo(f"{name + ':':<17}{value}")
 
 

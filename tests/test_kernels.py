@@ -1,4 +1,4 @@
-"""The native kernels: the same numbers as the torch path, from every build, and the torch path where they cannot serve."""
+"""The native kernels: the numbers of the torch path, from every build, and the torch path where they cannot serve."""
 
 import copy
 import logging
@@ -77,6 +77,11 @@ def outcome(net: SwinIR, x: torch.Tensor, path: Any) -> dict[str, torch.Tensor]:
     return {"image": image.detach(), "x": x.grad, **gradients}
 
 
+def assert_close(image: torch.Tensor, expected: torch.Tensor) -> None:
+    """Every pixel, relative to the brightest: these networks do not keep to [0, 1]."""
+    torch.testing.assert_close(image, expected, atol=1e-5 * float(expected.detach().abs().max()), rtol=0)
+
+
 def assert_same(native: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], bound: float = 1e-5) -> None:
     assert native.keys() == expected.keys()
     for name, value in expected.items():
@@ -96,7 +101,7 @@ def test_random_shapes_have_the_values_and_gradients_of_the_torch_path(data: st.
     window = data.draw(st.integers(1, 9) | st.just(16), "window")
     net = network(
         data.draw(st.sampled_from(["swinir_student", "swinir_student_v2"]), "type"),
-        embed_dim=heads * data.draw(st.integers(1, 13), "head dimension"),
+        embed_dim=heads * data.draw(st.integers(4, 13), "head dimension"),
         num_heads=[heads],
         depths=[2],
         window_size=window,
@@ -105,7 +110,7 @@ def test_random_shapes_have_the_values_and_gradients_of_the_torch_path(data: st.
         qkv_bias=data.draw(st.booleans(), "qkv_bias"),
         drop_path_rate=data.draw(st.sampled_from([0.0, 0.5]), "drop_path_rate"),
     )
-    size = data.draw(st.tuples(st.integers(1, 3), st.just(3), *[st.integers(1, 2 * window + 1)] * 2), "input")
+    size = data.draw(st.tuples(st.integers(1, 3), st.just(3), *[st.integers(3, 2 * window + 3)] * 2), "input")
     x = torch.rand(size, generator=torch.Generator().manual_seed(2))
     # Narrow LayerNorms divide by small deviations and enlarge the rounding of both paths.
     bound = 1e-5 if net.config["embed_dim"] >= 8 else 1e-3
@@ -121,7 +126,7 @@ def test_every_build_has_the_values_and_gradients_of_the_torch_path(level: str) 
         with torch.no_grad():
             image = net(x)
             with kernels.using("torch"):
-                torch.testing.assert_close(image, net(x), atol=1e-5, rtol=1e-5)
+                assert_close(image, net(x))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -174,7 +179,7 @@ def test_gradients_with_operands_in_bf16(level: str) -> None:
 
 
 def test_the_same_bits_from_run_to_run_and_in_inference(level: str, two_threads: None) -> None:
-    net = network()
+    net = network(drop_path_rate=0.0)
     x = torch.rand(2, 3, 19, 22)
     first, second = outcome(net, x, "native"), outcome(net, x, "native")
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -195,9 +200,10 @@ def test_changed_weights_are_noticed() -> None:
         assert torch.equal(changed, network(upsampler="pixelshuffle").eval().requires_grad_(False)(x)) is False
         with kernels.using("torch"):
             net.fold_upsampler = False
-            torch.testing.assert_close(changed, net(x), atol=1e-4, rtol=1e-5)
+            assert_close(changed, net(x))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's check looks at it
 def test_operators_are_well_formed() -> None:
     needs_native()
     net = network(embed_dim=8, num_heads=[2, 2])
@@ -220,7 +226,7 @@ def test_torch_compile_takes_both_paths() -> None:
         torch.compiler.reset()
         with kernels.using(path):
             compiled = torch.compile(net, backend="aot_eager", fullgraph=True)(x)
-        torch.testing.assert_close(compiled, expected, atol=1e-5, rtol=1e-5)
+        assert_close(compiled, expected)
 
 
 def test_exported_graphs_hold_operators_of_torch_alone() -> None:
@@ -228,7 +234,7 @@ def test_exported_graphs_hold_operators_of_torch_alone() -> None:
     x = torch.rand(1, 3, 16, 16)
     exported = torch.export.export(net, (x,))
     assert "swinlet" not in str(exported.graph)
-    torch.testing.assert_close(exported.module()(x), net(x), atol=1e-5, rtol=1e-5)
+    assert_close(exported.module()(x), net(x))
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
@@ -240,7 +246,7 @@ def test_folded_upsampler_is_exact_up_to_the_border(scale: int) -> None:
         net.fold_upsampler = False
         layered = net(x)
     assert not torch.equal(folded, layered)
-    torch.testing.assert_close(folded, layered, atol=1e-5 * float(layered.abs().max()), rtol=0)
+    assert_close(folded, layered)
 
 
 def test_what_the_kernels_cannot_do_is_done_by_torch_and_said_once(caplog: pytest.LogCaptureFixture) -> None:

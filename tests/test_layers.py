@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 LAYERS = [
     ["swinlet.cli"],
     ["swinlet.report"],
-    ["swinlet.train", "swinlet.evaluation"],
+    ["swinlet.train", "swinlet.evaluation", "swinlet.installation"],
     ["swinlet.validation", "swinlet.utils.run_log"],
     ["swinlet.models.select_model"],
     ["swinlet.models.model_plain"],

@@ -86,7 +86,7 @@ class Library:
     """
 
     def __init__(self, level: Level, path: Path) -> None:
-        self.level = level
+        self.level: Level = level
         self.has_bf16 = level == "avx512_bf16"
         library = ctypes.CDLL(str(path))
         pointer, shape = ctypes.c_void_p, ctypes.POINTER(Shape)
@@ -180,11 +180,11 @@ def _find(level: str) -> Library | str:
         return "the native kernels were not built: install a C++ compiler (GCC or Clang), then swinlet again"
     detect = ctypes.CDLL(str(files["generic"])).swinlet_processor_level
     detect.argtypes, detect.restype = [], ctypes.c_int
-    possible = _LEVELS[: detect() + 1]
+    possible: tuple[Level, ...] = _LEVELS[: detect() + 1]
     if level and level not in possible:
         raise OptionError(f"{LEVEL_VARIABLE}: this processor has no {level}, only {', '.join(possible)}")
-    names: list[Level] = [name for name in reversed(possible) if name in files and level in ("", name)]
-    for name in names:
+    wanted: tuple[Level, ...] = tuple(name for name in possible if name in files and level in ("", name))
+    for name in reversed(wanted):
         try:
             return Library(name, files[name])
         except (OSError, AttributeError) as error:

@@ -271,7 +271,7 @@ class SwinIR(nn.Module):
         x = (x - mean) * self.img_range
         # Channels last, the tokens' own order: no copies between blocks and convolutions, and faster convolutions. In
         # float32 under autocast too: what is added up through the network keeps its digits.
-        shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last)).float()
+        shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last)).to(x.dtype)
         body, features = self._body(shallow)
         deep = self.conv_after_body(body) + shallow
         out = x + self.conv_last(deep) if self.upsampler == "" else self._upsample(deep)

@@ -142,7 +142,7 @@ class WindowAttention(nn.Module):
         q, k, v = self.qkv(x).view(-1, tokens, 3, heads, c // heads).permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.get_buffer("relative_position_index")].permute(2, 0, 1)
         # In float32 under autocast too: bias, mask and softmax of rounded scores would cost a digit more.
-        scores = ((q * self.scale) @ k.transpose(-2, -1)).float() + bias
+        scores = ((q * self.scale) @ k.transpose(-2, -1)).to(bias.dtype) + bias
         if masks is not None:
             by_place = scores.view(n, grid.rows, grid.columns, heads, tokens, tokens)
             by_place[:, :, -1] += masks[0]
