@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format schema clean
+.PHONY: demo test check format schema bench clean
 
 demo: $(STAMP)
 	$(BIN)/python main_train_student.py --opt options/train_demo.json
@@ -28,6 +28,10 @@ format: $(STAMP)
 schema: $(STAMP)
 	$(BIN)/swinlet schema > options/schema.json
 	$(BIN)/swinlet schema --markdown > docs/options.md
+
+# REFERENCE: the official network_swinir.py; BENCH: more options, such as --quick.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.bench $(if $(REFERENCE),--reference $(REFERENCE)) $(BENCH)
 
 $(STAMP): pyproject.toml setup.py $(wildcard swinlet/kernels/native/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "swinlet needs Python 3.10 or newer; try make PYTHON=python3.12")'

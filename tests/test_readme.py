@@ -30,6 +30,7 @@ DOCUMENTS = [
     "docs/evaluation.md",
     "docs/interpolation.md",
     "docs/options.md",
+    "docs/performance.md",
     "demo/README.md",
 ]
 # What makes any training command of the README small: two iterations, on the demo's photographs.
@@ -160,5 +161,5 @@ def test_links_and_files_exist(document: str) -> None:
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert (path.parent / target).exists() or target.startswith("http"), f"{document} links to {target}"
-    for name in re.findall(r"`((?:swinlet|options|demo|tests|docs)/[\w/.]+\.\w+)`", text):
+    for name in re.findall(r"`((?:swinlet|options|demo|tests|docs|benchmarks)/[\w/.]+\.\w+)`", text):
         assert (ROOT / name).exists(), f"{document} names {name}"
