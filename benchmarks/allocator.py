@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 
-ROUNDS = 5
+ROUNDS = 4
 STEP = """
 import ctypes, json, resource, sys, time
 libc = ctypes.CDLL(None)
@@ -37,18 +37,21 @@ print(json.dumps([*medians, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss /
 """
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 KEEP = [(M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1)]
-HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # read when the process starts, unlike the rest
+TORCH_HUGE = {"THP_MEM_ALLOC_ENABLE": "1"}
 SETTINGS = {
     "glibc's own": ({}, []),
     "no mmap, no trim": ({}, KEEP),
-    "no mmap, no trim, huge pages": (HUGE, [*KEEP, (M_TOP_PAD, 64 << 20)]),
+    "torch's huge pages": (TORCH_HUGE, []),
+    "no mmap, no trim, torch's huge pages": (TORCH_HUGE, KEEP),
+    "no mmap, no trim, glibc's huge pages": (HUGE, [*KEEP, (M_TOP_PAD, 64 << 20)]),
 }
 
 
 def measure(environment: dict[str, str], parameters: list[tuple[int, int]]) -> list[float]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     command = [sys.executable, "-c", STEP, json.dumps(parameters)]
-    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=clean | environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
 
