@@ -18,6 +18,7 @@ from benchmarks.settings import Settings
 from benchmarks.table import as_text
 from benchmarks.targets import Target, reached
 from benchmarks.workloads import Workload
+from swinlet import kernels
 from swinlet.errors import OptionError
 from swinlet.models.network_swinir import SwinIR
 
@@ -164,7 +165,7 @@ def test_fused_attention_gives_the_same_picture() -> None:
         if name.endswith("bias_table"):
             torch.nn.init.normal_(parameter)
     image = torch.rand(2, 3, 12, 16)
-    with torch.no_grad():
+    with torch.no_grad(), kernels.using("torch"):
         expected = network(image)
         with folded():
             picture = network(image)

@@ -25,4 +25,6 @@ class Translator(nn.ModuleList):
 
 def _readable(feature: Tensor) -> Tensor:
     """In the weights' precision; under autocast as it is, for torch converts what needs it."""
-    return feature if torch.is_autocast_enabled(feature.device.type) else feature.float()
+    if feature.dtype == torch.float32 or torch.is_autocast_enabled(feature.device.type):
+        return feature
+    return feature.float()
