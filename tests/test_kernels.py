@@ -203,6 +203,23 @@ def test_changed_weights_are_noticed() -> None:
             assert_close(changed, net(x))
 
 
+def test_weights_may_lie_in_any_order_and_some_be_frozen() -> None:
+    needs_native()
+    net = network()
+    for module in net.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight = torch.nn.Parameter(module.weight.detach().t().contiguous().t())
+    net.layers[0].residual_group.blocks[0].norm1.requires_grad_(False)
+    x = torch.rand(1, 3, 8, 12)
+    assert_same(outcome(net, x, "native"), outcome(net, x, "torch"))
+    net.eval()
+    with torch.no_grad():
+        with kernels.using("native"):
+            image = net(x)
+        with kernels.using("torch"):
+            assert_close(image, net(x))
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's check looks at it
 def test_operators_are_well_formed() -> None:
     needs_native()

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -107,12 +108,13 @@ class PackedCache:
         """1-D float32, as ``swinlet_pack`` writes it."""
         checksum = 0
         for parameter in parameters:
-            if parameter is not None and parameter.dtype == torch.float32:
-                checksum = native.checksum(parameter.data_ptr(), parameter.numel(), checksum)
+            if parameter is not None and parameter is not parameters.position_index:
+                values = parameter.contiguous()
+                checksum = native.checksum(values.data_ptr(), values.numel(), checksum)
         key = (native.level, shape.half, checksum)
         if self._packed is None or key != self._key:
             with torch.no_grad(), torch.autocast("cpu", enabled=False):
-                weights = fold(parameters, heads)
+                weights = tuple(weight.contiguous() for weight in fold(parameters, heads))
             self._packed = torch.empty(native.packed_size(ctypes.byref(shape)))
             native.pack(ctypes.byref(shape), _pointers(weights), self._packed.data_ptr())
             self._key = key
@@ -127,15 +129,17 @@ def _say_once(reason: str) -> None:
     LOGGER.info("transformer blocks are computed by torch: %s", reason)
 
 
-def serve(x: Tensor, weight: Tensor, window: int) -> bool:
-    """Whether the native kernels can compute a block of this input and these weights here and now.
+def serve(x: Tensor, parameters: Iterable[Tensor], window: int) -> bool:
+    """Whether the native kernels can compute blocks of this input and these parameters here and now.
 
     Where they are there but cannot, the log says why, once.
     """
     if x.device.type != "cpu" or is_exported() or not _available():
         return False
-    if x.dtype != torch.float32 or weight.dtype != torch.float32:
-        _say_once(f"the native kernels take float32 (or bfloat16 through torch.autocast), not {x.dtype}")
+    dtypes = {x.dtype, *(parameter.dtype for parameter in parameters)}
+    if dtypes != {torch.float32}:
+        others = ", ".join(sorted(str(dtype) for dtype in dtypes - {torch.float32}))
+        _say_once(f"the native kernels take float32 (or bfloat16 through torch.autocast), not {others}")
         return False
     if window > MAX_WINDOW:
         _say_once(f"the native kernels take windows up to {MAX_WINDOW}, not {window}")
@@ -148,11 +152,11 @@ def _available() -> bool:
     return library() is not None
 
 
-def differentiable(x: Tensor, weight: Tensor) -> bool:
+def differentiable(x: Tensor, parameters: Iterable[Tensor]) -> bool:
     """Whether ``train`` is to be used: for gradients, and where the operations are traced rather than executed."""
     if torch.compiler.is_compiling():
         return True
-    return torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    return torch.is_grad_enabled() and (x.requires_grad or any(parameter.requires_grad for parameter in parameters))
 
 
 def _half() -> bool:

@@ -162,7 +162,7 @@ def status() -> Status:
     """
     wanted, found = _wanted(), library()
     if found is not None:
-        return Status("native", found.level, f"{PATH_VARIABLE} is {wanted}, the processor has {found.level}")
+        return Status("native", found.level, f"{PATH_VARIABLE} is {wanted}, and there is a build for {found.level}")
     if wanted == "torch":
         return Status("torch", None, f"{PATH_VARIABLE} is torch")
     reason = _find(os.environ.get(LEVEL_VARIABLE, ""))

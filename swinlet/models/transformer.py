@@ -219,8 +219,8 @@ class ResidualGroup(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: tokens (N, H*W, C), row by row; size: (H, W), multiples of the window."""
         blocks: list[SwinTransformerBlock] = list(self.blocks)  # pyright: ignore[reportAssignmentType]
-        if kernels.serve(x, blocks[0].attn.qkv.weight, blocks[0].window_size):
-            return _native(x, size, blocks)
+        if kernels.serve(x, self.parameters(), blocks[0].window_size):
+            return self._native(x, size, blocks)
         grid = WindowGrid(size, blocks[0].window_size)
         shifts = [block.shift_size for block in blocks]
         masks = border_masks(grid.window, max(shifts), x.device) if any(shifts) else None
@@ -232,16 +232,15 @@ class ResidualGroup(nn.Module):
             x = block(x, grid, masks)
         return grid.scatter(x, shift)
 
-
-def _native(x: Tensor, size: tuple[int, int], blocks: Sequence[SwinTransformerBlock]) -> Tensor:
-    x = x.contiguous()
-    if kernels.differentiable(x, blocks[0].norm1.weight) or any(block.drop_path.training for block in blocks):
+    def _native(self, x: Tensor, size: tuple[int, int], blocks: Sequence[SwinTransformerBlock]) -> Tensor:
+        x = x.contiguous()
+        if kernels.differentiable(x, self.parameters()) or self.training:
+            for block in blocks:
+                keeps = block.drop_path.factor(x), block.drop_path.factor(x)
+                x = kernels.train(x, size, block.spec, block.parameters_for_kernel(), *keeps)
+            return x
+        buffer = torch.empty_like(x)
         for block in blocks:
-            keeps = block.drop_path.factor(x), block.drop_path.factor(x)
-            x = kernels.train(x, size, block.spec, block.parameters_for_kernel(), *keeps)
+            kernels.infer(x, size, block.spec, block.parameters_for_kernel(), block.packed, buffer)
+            x = buffer
         return x
-    buffer = torch.empty_like(x)
-    for block in blocks:
-        kernels.infer(x, size, block.spec, block.parameters_for_kernel(), block.packed, buffer)
-        x = buffer
-    return x

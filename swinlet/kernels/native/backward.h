@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <type_traits>
 
 #include "parallel.h"
 #include "window.h"
@@ -284,14 +283,9 @@ int backward(const SwinletShape& shape, const SwinletWeights& weights, const flo
   std::memset(sums_block.at_least(size), 0, sizeof(float) * static_cast<std::size_t>(size));
 
   const auto work = [&](int part) {
-    thread_local Block block;
-    Pieces window_counted(nullptr);
-    const BackwardWindow<kHalf> unplaced_window(g, window_counted);
-    Pieces window_pieces(block.at_least(window_counted.used()));
-    const BackwardWindow<kHalf> window(g, window_pieces);
-    const int64_t end = g.windows * (part + 1) / parts;
-    for (int64_t index = g.windows * part / parts; index < end; ++index)
+    each_window<BackwardWindow<kHalf>>(g, part, parts, [&](const BackwardWindow<kHalf>& window, int64_t index) {
       window.run(g, packed, index, x, dy, dx, keep1, keep2, sums[part]);
+    });
   };
   if (!run_parts(parts, parts, parallel, work)) return 1;
   add_up_all(g, sums, gradients);

@@ -16,14 +16,9 @@ int forward(const SwinletShape& shape, const float* packed, const float* x, floa
   int64_t parts = kPartsPerThread * (shape.threads > 1 ? shape.threads : 1);
   if (parts > g.windows) parts = g.windows;
   const auto work = [&](int part) {
-    thread_local Block block;
-    Pieces counted(nullptr);
-    const ForwardWindow<kHalf> unplaced(g, counted);
-    Pieces pieces(block.at_least(counted.used()));
-    const ForwardWindow<kHalf> window(g, pieces);
-    const int64_t end = g.windows * (part + 1) / parts;
-    for (int64_t index = g.windows * part / parts; index < end; ++index)
+    each_window<ForwardWindow<kHalf>>(g, part, parts, [&](const ForwardWindow<kHalf>& window, int64_t index) {
       window.run(g, weights, index, x, y, keep1, keep2);
+    });
   };
   return run_parts(static_cast<int>(parts), shape.threads, parallel, work) ? 0 : 1;
 }

@@ -86,7 +86,4 @@ struct PackedWeights {
   std::ptrdiff_t size;
 };
 
-template <bool kHalf>
-void pack(const Geometry& g, const SwinletWeights& weights, const PackedWeights<kHalf>& packed);
-
 }  // namespace swinlet

@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <type_traits>
+
 #include "geometry.h"
 
 namespace swinlet {
@@ -14,7 +16,7 @@ INLINE uint32_t bf16_bits(float value) { return bf16_bits(all(value))[0]; }
 template <class Element, class Value>
 void pack_panels(int rows, int depth, Element* target, const Value& value) {
   for (int first = 0; first < rows; first += kTileRows)
-    for (int k = 0; k < depth; k += static_cast<int>(sizeof(Element) == 4 && std::is_same_v<Element, uint32_t>) + 1)
+    for (int k = 0; k < depth; k += std::is_same_v<Element, float> ? 1 : 2)
       for (int row = first; row < first + kTileRows; ++row, ++target) {
         const float here = row < rows ? value(row, k) : 0.0f;
         if constexpr (std::is_same_v<Element, float>) {

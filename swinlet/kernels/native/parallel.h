@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -36,7 +37,10 @@ bool run_parts(int parts, int threads, SwinletParallel parallel, const Work& wor
     parallel(member, &team, static_cast<unsigned>(threads), 0);
   } else {
     std::vector<std::thread> others;
-    for (int i = 1; i < threads; ++i) others.emplace_back(member, &team);
+    try {
+      for (int i = 1; i < threads; ++i) others.emplace_back(member, &team);
+    } catch (const std::system_error&) {  // the system gives no more threads: those there are do the work
+    }
     team.run();
     for (auto& other : others) other.join();
   }

@@ -210,4 +210,17 @@ class ForwardWindow {
   float *x, *input, *normal, *qkv, *mixed, *hidden, *scores, *inverse, *pairs, *key_pairs, *value_pairs, *score_pairs;
 };
 
+// Calls run(window, index) for the windows of one part; the thread's intermediate results lie in the same memory from call
+// to call.
+template <class Window, class Run>
+void each_window(const Geometry& g, int64_t part, int64_t parts, const Run& run) {
+  thread_local Block block;
+  Pieces counted(nullptr);
+  const Window unplaced(g, counted);
+  Pieces pieces(block.at_least(counted.used()));
+  const Window window(g, pieces);
+  const int64_t end = g.windows * (part + 1) / parts;
+  for (int64_t index = g.windows * part / parts; index < end; ++index) run(window, index);
+}
+
 }  // namespace swinlet
