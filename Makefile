@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format schema bench clean
+.PHONY: demo test check format schema bench clean sanitize
 
 demo: $(STAMP)
 	$(BIN)/python main_train_student.py --opt options/train_demo.json
@@ -28,6 +28,16 @@ format: $(STAMP)
 schema: $(STAMP)
 	$(BIN)/swinlet schema > options/schema.json
 	$(BIN)/swinlet schema --markdown > docs/options.md
+
+# The native kernels under the address, undefined-behaviour and thread sanitizers; needs GCC or Clang, no Python. LEVEL:
+# flags of another instruction set.
+LEVEL ?= $(if $(filter x86_64,$(shell uname -m)),-mavx2 -mfma)
+sanitize:
+	mkdir -p build
+	for kind in address,undefined thread; do \
+	  $(CXX) -std=c++17 -O1 -g $(LEVEL) -fno-strict-aliasing -fsanitize=$$kind -fno-sanitize-recover=all -pthread \
+	    tests/sanitize/blocks.cpp swinlet/kernels/native/block.cpp -o build/sanitize && build/sanitize || exit 1; \
+	done
 
 # REFERENCE: the official network_swinir.py; BENCH: more options, such as --quick.
 bench: $(STAMP)
