@@ -1,7 +1,7 @@
 // Transformer blocks of odd and even sizes through the native kernels, for the sanitizers (make sanitize).
 //
-// Fails besides on values that are not finite, and on bits that differ between two runs. The arrays inside a thread's block
-// of scratch memory are one allocation to the sanitizers: what goes astray there is for tests/test_kernels.py.
+// Fails besides on values that are not finite, and on bits that differ between two runs. The arrays inside a thread's
+// block of scratch memory are one allocation to the sanitizers: what goes astray there is for tests/test_kernels.py.
 
 #include <cmath>
 #include <cstdio>
