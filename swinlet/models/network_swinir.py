@@ -57,7 +57,8 @@ def residual_conv(dim: int, resi_connection: str) -> nn.Module:
 
 def to_image(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """Tokens (N, H*W, C) -> feature map (N, C, H, W)."""
-    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *size)
+    # Not transposed: torch would not see channels last in the strides of a batch of one.
+    return tokens.unflatten(1, size).permute(0, 3, 1, 2)
 
 
 def to_tokens(image: Tensor) -> Tensor:
