@@ -145,21 +145,32 @@ def test_golden_networks_by_both_paths(shared: Path, name: str) -> None:
         torch.testing.assert_close(by_torch, golden.tensors[f"case{i}/output"], atol=1e-4, rtol=0)
 
 
-def test_operands_in_bf16_cost_less_than_60_dB(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"embed_dim": 18, "window_size": 7, "img_size": 28, "mlp_ratio": 1.5},  # odd: tokens and hidden width
+        {"embed_dim": 30, "img_size": 8},  # odd: head dimension, which is served in float32
+    ],
+)
+def test_operands_in_bf16_cost_less_than_60_dB(
+    config: dict[str, Any], level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Asked for by autocast; on processors without the instructions their rounding is imitated for this test."""
     monkeypatch.setattr(block_module, "_has_bf16", lambda: True)
     torch.manual_seed(0)
-    net = swinlet.define_G({"net_type": "swinir_student", "depths": [2, 2], "num_heads": [6, 6]}).eval()
+    heads = 6 if config.get("embed_dim", 60) != 18 else 3
+    net = swinlet.define_G({"net_type": "swinir_student", "depths": [2, 2], "num_heads": [heads] * 2, **config}).eval()
+    side = 2 * net.window_size
     with torch.no_grad():
-        x = torch.rand(1, net.config["embed_dim"], 16, 16).contiguous(memory_format=torch.channels_last)
-        exact, _ = net._body(x)
+        tokens = torch.rand(1, side**2, net.config["embed_dim"])
+        group = net.layers[0].residual_group
         with torch.autocast("cpu", torch.bfloat16):
-            tokens = x.flatten(2).transpose(1, 2)
-            group = net.layers[0].residual_group
-            rounded = group(tokens, (16, 16))
-        exact = group(tokens, (16, 16))
+            rounded = group(tokens, (side, side))
+        exact = group(tokens, (side, side))
     error = (rounded - exact).pow(2).mean().sqrt() / exact.abs().max()
-    assert 0 < error < 1e-3
+    assert error < 1e-3
+    assert (error == 0) == (net.config["embed_dim"] == 30)
 
 
 def test_gradients_with_operands_in_bf16(level: str) -> None:

@@ -75,7 +75,7 @@ class BackwardWindow {
     add_weights(g, branch, c, hidden, g.hidden, sums.fc2, sums.hidden_columns, sums.fc2_bias);
     multiply(g, g.hidden, c, w.fc2_transposed, branch, dhidden);
     for (int i = 0; i < g.hidden * columns; i += kLanes)
-      store(dhidden + i, load(dhidden + i) * gelu_slope(load(before + i)));
+      store(dhidden + i, load(dhidden + i) * gelu_slope<kHalf>(load(before + i)));
     add_weights(g, dhidden, g.hidden, normal2, c, sums.fc1, sums.channel_columns, sums.fc1_bias);
     multiply(g, c, g.hidden, w.fc1_transposed, dhidden, dnormal);
     std::memcpy(dx, dy, sizeof(float) * size);
@@ -107,28 +107,29 @@ class BackwardWindow {
   void multiply(const Geometry& g, int rows, int depth, const Element* matrix, const float* source, float* target) const {
     const int k = PackedWeights<kHalf>::depth_of(depth);
     product(rows, g.columns, k, Packed<Element>{matrix, k}, row_pairs<kHalf>(source, g.columns, depth, g.columns, right),
-            g.columns, Assign{target, g.columns});
+            g.columns, Floats<Sum>{target, g.columns, {}});
   }
 
   void multiply(const Geometry& g, int rows, int depth, const Element* matrix, const float* bias, const float* source,
                 float* target) const {
     const int k = PackedWeights<kHalf>::depth_of(depth);
     product(rows, g.columns, k, Packed<Element>{matrix, k}, row_pairs<kHalf>(source, g.columns, depth, g.columns, right),
-            g.columns, AssignWithRowBias{target, g.columns, bias});
+            g.columns, Floats<WithRowBias>{target, g.columns, {bias}});
   }
 
   // The forward pass up to the second linear layer of the MLP, keeping what the way back needs.
   void recompute(const Geometry& g, const PackedWeights<kHalf>& w, int border, const float* factor1) const {
     const int c = g.channels, columns = g.columns;
     normalise(g, x, normal1, deviation1);
-    multiply(g, 3 * c, c, w.qkv, w.qkv_bias, normal1, qkv);
+    multiply(g, 2 * c, c, w.qk, w.qkv_bias, normal1, qkv);
+    multiply(g, c, c, w.v, w.qkv_bias + 2 * c, normal1, qkv + 2 * c * columns);
     for (int head = 0; head < g.heads; ++head) attend(g, w, border, head);
     const int k = w.depth_of(c);
     product(c, columns, k, Packed<Element>{w.proj, k}, row_pairs<kHalf>(mixed, columns, c, columns, right), columns,
-            AddBranch{x, columns, w.proj_bias, factor1});
+            Floats<Branch>{x, columns, {x, columns, w.proj_bias, factor1}});
     normalise(g, x, normal2, deviation2);
     multiply(g, g.hidden, c, w.fc1, w.fc1_bias, normal2, before);
-    for (int i = 0; i < g.hidden * columns; i += kLanes) store(hidden + i, gelu(load(before + i)));
+    for (int i = 0; i < g.hidden * columns; i += kLanes) store(hidden + i, gelu<kHalf>(load(before + i)));
   }
 
   float* weights_of(const Geometry& g, int head) const {
@@ -144,7 +145,7 @@ class BackwardWindow {
     score(g, border, w.bias + static_cast<std::ptrdiff_t>(head) * g.tokens * columns, w.masks,
           row_pairs<kHalf>(q, columns, d, columns, right), row_pairs<kHalf>(k, columns, d, columns, left), w.depth_of(d),
           columns, p, columns);
-    softmax(p, columns, g.tokens, columns, inverse);
+    softmax(p, columns, g.tokens, columns, p, inverse);
     for (int key = 0; key < g.tokens; ++key)
       for (int column = 0; column < columns; column += kLanes) {
         float* weight = p + key * columns + column;
@@ -152,7 +153,7 @@ class BackwardWindow {
       }
     product(d, columns, w.depth_of(g.tokens), column_pairs<kHalf>(v, d, columns, left),
             row_pairs<kHalf>(p, columns, g.tokens, columns, right), columns,
-            Assign{mixed + head * d * columns, columns});
+            Floats<Sum>{mixed + head * d * columns, columns, {}});
   }
 
   // From the gradient of the mixed values (in dnormal) to that of q, k, v and the bias.
@@ -165,20 +166,20 @@ class BackwardWindow {
     const float* dmixed = dnormal + first;
 
     product(keys, columns, w.depth_of(d), Columns<Element>{row_pairs<kHalf>(v, columns, d, columns, left), columns},
-            row_pairs<kHalf>(dmixed, columns, d, columns, right), columns, Assign{dscores, columns});
+            row_pairs<kHalf>(dmixed, columns, d, columns, right), columns, Floats<Sum>{dscores, columns, {}});
     through_softmax(g, p, dscores);
     float* dbias = sums.bias + static_cast<std::ptrdiff_t>(head) * keys * columns;
     for (int i = 0; i < keys * columns; i += kLanes) store(dbias + i, load(dbias + i) + load(dscores + i));
 
     const int depth = w.depth_of(keys);
     product(d, columns, depth, column_pairs<kHalf>(k, d, columns, left),
-            row_pairs<kHalf>(dscores, columns, keys, columns, right), columns, Assign{dq, columns});
+            row_pairs<kHalf>(dscores, columns, keys, columns, right), columns, Floats<Sum>{dq, columns, {}});
     transpose(p, columns, keys, columns, turned, columns);
     product(d, columns, depth, column_pairs<kHalf>(dmixed, d, columns, left),
-            row_pairs<kHalf>(turned, columns, keys, columns, right), columns, Assign{dv, columns});
+            row_pairs<kHalf>(turned, columns, keys, columns, right), columns, Floats<Sum>{dv, columns, {}});
     transpose(dscores, columns, keys, columns, turned, columns);
     product(d, columns, depth, column_pairs<kHalf>(q, d, columns, left),
-            row_pairs<kHalf>(turned, columns, keys, columns, right), columns, Assign{dk, columns});
+            row_pairs<kHalf>(turned, columns, keys, columns, right), columns, Floats<Sum>{dk, columns, {}});
   }
 
   // dscores: gradient of the attention weights -> gradient of the scores, which are powers of two.
@@ -199,7 +200,7 @@ class BackwardWindow {
                    float* bias_sum) const {
     transpose(in, g.columns, ins, g.columns, turned, stride);
     product(rows, stride, PackedWeights<kHalf>::depth_of(g.tokens), column_pairs<kHalf>(dout, rows, g.columns, left),
-            row_pairs<kHalf>(turned, stride, g.tokens, stride, right), stride, Accumulate{sum, stride});
+            row_pairs<kHalf>(turned, stride, g.tokens, stride, right), stride, Floats<OnTop>{sum, stride, {sum, stride}});
     for (int row = 0; row < rows; ++row) {
       Vector total = load(bias_sum + row * kLanes);
       for (int column = 0; column < g.columns; column += kLanes) total += load(dout + row * g.columns + column);

@@ -7,6 +7,9 @@
 namespace swinlet {
 namespace {
 
+// Pairs of bf16 values must not be of two heads.
+bool in_halves(const SwinletShape& shape) { return shape.half && shape.channels / shape.heads % 2 == 0; }
+
 template <bool kHalf>
 int forward(const SwinletShape& shape, const float* packed, const float* x, float* y, const float* keep1,
             const float* keep2, SwinletParallel parallel) {
@@ -48,12 +51,12 @@ extern "C" {
 
 int64_t swinlet_packed_size(const SwinletShape* shape) {
   const swinlet::Geometry g(*shape);
-  return shape->half ? swinlet::PackedWeights<true>(g, nullptr, false).size
+  return swinlet::in_halves(*shape) ? swinlet::PackedWeights<true>(g, nullptr, false).size
                      : swinlet::PackedWeights<false>(g, nullptr, false).size;
 }
 
 void swinlet_pack(const SwinletShape* shape, const SwinletWeights* weights, float* packed) {
-  shape->half ? swinlet::pack_forward<true>(*shape, *weights, packed)
+  swinlet::in_halves(*shape) ? swinlet::pack_forward<true>(*shape, *weights, packed)
               : swinlet::pack_forward<false>(*shape, *weights, packed);
 }
 
@@ -63,14 +66,14 @@ uint64_t swinlet_checksum(const float* values, int64_t count, uint64_t start) {
 
 int swinlet_forward(const SwinletShape* shape, const float* packed, const float* x, float* y, const float* keep1,
                     const float* keep2, SwinletParallel parallel) {
-  return shape->half ? swinlet::forward<true>(*shape, packed, x, y, keep1, keep2, parallel)
+  return swinlet::in_halves(*shape) ? swinlet::forward<true>(*shape, packed, x, y, keep1, keep2, parallel)
                      : swinlet::forward<false>(*shape, packed, x, y, keep1, keep2, parallel);
 }
 
 int swinlet_backward(const SwinletShape* shape, const SwinletWeights* weights, const float* x, const float* dy,
                      float* dx, const SwinletGradients* gradients, const float* keep1, const float* keep2,
                      SwinletParallel parallel) {
-  return shape->half ? swinlet::backward<true>(*shape, *weights, x, dy, dx, *gradients, keep1, keep2, parallel)
+  return swinlet::in_halves(*shape) ? swinlet::backward<true>(*shape, *weights, x, dy, dx, *gradients, keep1, keep2, parallel)
                      : swinlet::backward<false>(*shape, *weights, x, dy, dx, *gradients, keep1, keep2, parallel);
 }
 }

@@ -20,6 +20,8 @@ struct Format<true> {
   static constexpr int kStep = 2;
 };
 
+constexpr int kLargestWindow = 16;
+
 constexpr int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // Which borders of the image a window of a shifted block touches: what lies beyond them came from the other side.
@@ -57,7 +59,8 @@ struct PackedWeights {
       return reinterpret_cast<Element*>(pieces.take(static_cast<std::ptrdiff_t>(round_up(rows, kTileRows)) *
                                                     depth_of(depth)));
     };
-    qkv = panels(3 * g.channels, g.channels);
+    qk = panels(2 * g.channels, g.channels);
+    v = panels(g.channels, g.channels);
     proj = panels(g.channels, g.channels);
     fc1 = panels(g.hidden, g.channels);
     fc2 = panels(g.channels, g.hidden);
@@ -78,7 +81,7 @@ struct PackedWeights {
 
   static int depth_of(int k) { return (k + Format<kHalf>::kStep - 1) / Format<kHalf>::kStep; }
 
-  Element *qkv, *proj, *fc1, *fc2;
+  Element *qk, *v, *proj, *fc1, *fc2;
   float *qkv_bias, *proj_bias, *fc1_bias, *fc2_bias;
   float* bias;              // [head][key][query]
   float* masks = nullptr;   // [border - 1][key][query]

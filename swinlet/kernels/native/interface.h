@@ -21,7 +21,7 @@ typedef struct {
   int64_t images, height, width;  // of the token map; height and width are multiples of window
   int32_t channels, heads, window, shift, hidden;
   int32_t again;    // 1: the block's input is added once more (V2)
-  int32_t half;     // 1: operands of matrix products in bf16, sums in float32
+  int32_t half;     // 1: operands of matrix products in bf16, sums in float32; for even head dimensions, else 0
   int32_t threads;  // at most so many
 } SwinletShape;
 

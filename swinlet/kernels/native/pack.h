@@ -29,7 +29,7 @@ void pack_panels(int rows, int depth, Element* target, const Value& value) {
 }
 
 template <class Element>
-void pack_matrix(const float* matrix, int rows, int depth, Element* plain, Element* transposed) {
+void pack_matrix(const float* matrix, int rows, int depth, Element* plain, Element* transposed = nullptr) {
   pack_panels(rows, depth, plain, [=](int row, int k) { return matrix[row * depth + k]; });
   if (transposed != nullptr)
     pack_panels(depth, rows, transposed, [=](int row, int k) { return matrix[k * depth + row]; });
@@ -52,7 +52,11 @@ inline void make_masks(const Geometry& g, float* masks) {
 template <bool kHalf>
 void pack(const Geometry& g, const SwinletWeights& weights, const PackedWeights<kHalf>& packed) {
   const int c = g.channels;
-  pack_matrix(weights.qkv_weight, 3 * c, c, packed.qkv, packed.qkv_transposed);
+  const float* qkv = weights.qkv_weight;
+  pack_matrix(qkv, 2 * c, c, packed.qk);
+  pack_matrix(qkv + static_cast<std::ptrdiff_t>(2 * c) * c, c, c, packed.v);
+  if (packed.qkv_transposed != nullptr)
+    pack_panels(c, 3 * c, packed.qkv_transposed, [=](int row, int k) { return qkv[k * c + row]; });
   pack_matrix(weights.proj_weight, c, c, packed.proj, packed.proj_transposed);
   pack_matrix(weights.fc1_weight, g.hidden, c, packed.fc1, packed.fc1_transposed);
   pack_matrix(weights.fc2_weight, c, g.hidden, packed.fc2, packed.fc2_transposed);
@@ -82,6 +86,27 @@ inline void transpose(const float* source, std::ptrdiff_t stride, int rows, int 
     }
 }
 
+// Calls run(column, kVectors) for all columns: four vectors at a time, which have no need to wait for each other, then one.
+template <class Run>
+INLINE void each_columns(int columns, const Run& run) {
+  int column = 0;
+  for (; column + 4 * kLanes <= columns; column += 4 * kLanes) run(column, std::integral_constant<int, 4>());
+  for (; column < columns; column += kLanes) run(column, std::integral_constant<int, 1>());
+}
+
+// Writes kVectors vectors of columns of value(row, vector) as the right operand of a product: floats, or pairs of rows.
+template <int kVectors, class Element, class Value>
+INLINE void write_columns(int rows, Element* target, std::ptrdiff_t stride, const Value& value) {
+  for (int row = 0; row < rows; row += std::is_same_v<Element, float> ? 1 : 2)
+    for (int j = 0; j < kVectors; ++j)
+      if constexpr (std::is_same_v<Element, float>)
+        store(target + row * stride + j * kLanes, value(row, j));
+      else {
+        const Vector first = value(row, j);
+        store(target + row / 2 * stride + j * kLanes, bf16_pairs(first, row + 1 < rows ? value(row + 1, j) : Vector{}));
+      }
+}
+
 // The right operand of a product: the array itself, or pairs of its rows in ``spare``.
 template <bool kHalf>
 const typename Format<kHalf>::Element* row_pairs(const float* source, std::ptrdiff_t stride, int rows, int columns,
@@ -90,11 +115,10 @@ const typename Format<kHalf>::Element* row_pairs(const float* source, std::ptrdi
     return source;
   } else {
     auto* target = reinterpret_cast<uint32_t*>(spare);
-    for (int row = 0; row < rows; row += 2)
-      for (int column = 0; column < columns; column += kLanes) {
-        const Vector second = row + 1 < rows ? load(source + (row + 1) * stride + column) : Vector{};
-        store(target + row / 2 * stride + column, bf16_pairs(load(source + row * stride + column), second));
-      }
+    each_columns(columns, [=](int column, auto vectors) {
+      write_columns<vectors>(rows, target + column, stride,
+                             [=](int row, int j) { return load(source + row * stride + column + j * kLanes); });
+    });
     return target;
   }
 }
@@ -106,10 +130,9 @@ Rows<typename Format<kHalf>::Element> column_pairs(const float* source, int rows
   if constexpr (!kHalf) {
     return {source, columns};
   } else {
-    typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
     auto* target = reinterpret_cast<char*>(spare);
     for (int i = 0; i < rows * columns; i += kLanes) {
-      const Halves halves = __builtin_convertvector(bf16_bits(load(source + i)), Halves);
+      const Halves halves = bf16_halves(load(source + i));
       std::memcpy(target + 2 * i, &halves, sizeof halves);
     }
     return {reinterpret_cast<const uint32_t*>(spare), columns / 2};

@@ -35,53 +35,90 @@ struct Rows {  // [row][k]
   INLINE Element at(const Element* panel, int row, std::ptrdiff_t k) const { return panel[row * stride + k]; }
 };
 
-// What becomes of a finished sum; (row, column) is its place in the whole product.
-struct Assign {
-  float* c;
-  std::ptrdiff_t stride;
-  INLINE void operator()(int row, int column, Vector v) const { store(c + row * stride + column, v); }
+// What is made of a finished sum; (row, column) is its place in the whole product.
+struct Sum {
+  INLINE Vector operator()(int, int, Vector v) const { return v; }
 };
-struct AssignWithRowBias {
-  float* c;
-  std::ptrdiff_t stride;
+struct WithRowBias {
   const float* bias;
-  INLINE void operator()(int row, int column, Vector v) const { store(c + row * stride + column, v + all(bias[row])); }
+  INLINE Vector operator()(int row, int, Vector v) const { return v + all(bias[row]); }
 };
-struct AssignWithMatrix {
-  float* c;
-  std::ptrdiff_t stride;
+template <bool kHalf>
+struct GeluWithRowBias {
+  const float* bias;
+  INLINE Vector operator()(int row, int, Vector v) const { return gelu<kHalf>(v + all(bias[row])); }
+};
+struct WithMatrix {
   const float* matrix;
-  std::ptrdiff_t matrix_stride;
-  INLINE void operator()(int row, int column, Vector v) const {
-    store(c + row * stride + column, v + load(matrix + row * matrix_stride + column));
-  }
-};
-struct AssignScaled {
-  float* c;
   std::ptrdiff_t stride;
+  INLINE Vector operator()(int row, int column, Vector v) const { return v + load(matrix + row * stride + column); }
+};
+struct Scaled {
   const float* scale;  // per column
-  INLINE void operator()(int row, int column, Vector v) const {
-    store(c + row * stride + column, v * load(scale + column));
-  }
+  INLINE Vector operator()(int, int column, Vector v) const { return v * load(scale + column); }
 };
-struct Accumulate {
-  float* c;
+struct OnTop {  // the sum is added to what is there
+  const float* c;
   std::ptrdiff_t stride;
-  INLINE void operator()(int row, int column, Vector v) const {
-    float* place = c + row * stride + column;
-    store(place, load(place) + v);
-  }
+  INLINE Vector operator()(int row, int column, Vector v) const { return load(c + row * stride + column) + v; }
 };
-struct AddBranch {  // the residual: x + scale * (product + bias)
-  float* x;
+struct Branch {  // the residual: x + scale * (product + bias)
+  const float* x;
   std::ptrdiff_t stride;
   const float* bias;
   const float* scale;  // by address: a value would take a register from the sums of the next tile
-  INLINE void operator()(int row, int column, Vector v) const {
-    float* place = x + row * stride + column;
-    store(place, load(place) + all(*scale) * (v + all(bias[row])));
+  INLINE Vector operator()(int row, int column, Vector v) const {
+    return load(x + row * stride + column) + all(*scale) * (v + all(bias[row]));
   }
 };
+
+// Where that goes: floats; what another product reads as its right operand, floats or pairs of rows, of which the first is
+// even; or what it reads as its left operand over columns.
+template <class Value>
+struct Floats {
+  static constexpr bool kPairs = false;
+  float* c;
+  std::ptrdiff_t stride;
+  Value value;
+  INLINE void put(int row, int column, Vector v) const { store(c + row * stride + column, v); }
+};
+template <class Value>
+struct Pairs {
+  static constexpr bool kPairs = true;
+  uint32_t* c;
+  std::ptrdiff_t stride;
+  Value value;
+  INLINE void put(int row, int column, Vector v, Vector next) const {
+    store(c + row / 2 * stride + column, bf16_pairs(v, next));
+  }
+};
+template <class Value>
+struct HalvesInRows {
+  static constexpr bool kPairs = false;
+  uint32_t* c;
+  std::ptrdiff_t stride;  // words
+  Value value;
+  INLINE void put(int row, int column, Vector v) const {
+    const Halves halves = bf16_halves(v);
+    std::memcpy(reinterpret_cast<char*>(c + row * stride) + 2 * column, &halves, sizeof halves);
+  }
+};
+template <class Value>
+Floats<Value> right_operand(float* c, std::ptrdiff_t stride, Value value) {
+  return {c, stride, value};
+}
+template <class Value>
+Pairs<Value> right_operand(uint32_t* c, std::ptrdiff_t stride, Value value) {
+  return {c, stride, value};
+}
+template <class Value>
+Floats<Value> left_operand(float* c, std::ptrdiff_t columns, Value value) {
+  return {c, columns, value};
+}
+template <class Value>
+HalvesInRows<Value> left_operand(uint32_t* c, std::ptrdiff_t columns, Value value) {
+  return {c, columns / 2, value};
+}
 
 template <int kRows, int kVectors, class A, class Element, class Finish>
 INLINE void tile(const A& a, const Element* panel, const Element* b, std::ptrdiff_t stride, int depth, int row,
@@ -99,9 +136,16 @@ INLINE void tile(const A& a, const Element* panel, const Element* b, std::ptrdif
     }
   }
 #pragma GCC unroll 6
-  for (int i = 0; i < kRows; ++i)
+  for (int i = 0; i < kRows; i += Finish::kPairs ? 2 : 1)
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) finish(row + i, column + j * kLanes, sums[i][j]);
+    for (int j = 0; j < kVectors; ++j) {
+      const int y = row + i, x = column + j * kLanes;
+      const Vector v = finish.value(y, x, sums[i][j]);
+      if constexpr (!Finish::kPairs)
+        finish.put(y, x, v);
+      else
+        finish.put(y, x, v, i + 1 < kRows ? finish.value(y + 1, x, sums[i + 1 < kRows ? i + 1 : i][j]) : Vector{});
+    }
 }
 
 // All rows of kVectors columns.

@@ -71,21 +71,45 @@ INLINE Vector square_root(Vector v) {
   return r;
 }
 
-// 2**x for x <= 0, relative error under 2e-7; below -126 it stays at 2**-126. NaN stays NaN.
-INLINE Vector exp2_of_negative(Vector x) {
-  x = maximum(x, all(-126.0f));
-  const Vector magic = all(12582912.0f);  // 1.5 * 2**23: adding it rounds to a whole number, kept in the low bits
-  const Vector shifted = x + magic;
-  const Vector f = x - (shifted - magic);
-  Vector p = all(0.0013276470126584172f) * f + all(0.009675540961325169f);
-  p = p * f + all(0.05550713092088699f);
-  p = p * f + all(0.24022120237350464f);
-  p = p * f + all(0.6931469440460205f);
-  p = p * f + all(1.0f);
-  return p * floats((bits(shifted) + all(127u)) << 23);
+// a / b to about 2e-7, for b between 1e-30 and 1e30: on many processors a division takes as long as ten products.
+INLINE Vector quotient(Vector a, Vector b) {
+#if defined(__AVX512F__)
+  const Vector r = (Vector)_mm512_rcp14_ps((__m512)b);
+#elif defined(__AVX__)
+  const Vector r = (Vector)_mm256_rcp_ps((__m256)b);
+#else
+  return a / b;
+#endif
+#if defined(__AVX__)
+  return a * (r * (all(2.0f) - b * r));
+#endif
 }
 
-// erf(x / sqrt(2)), absolute error under 4e-7: a rational function fitted on [-5.5, 5.5], where |erf| reaches 1.
+// 2**x for x <= 0; below -126 it stays at 2**-126. NaN stays NaN. Relative error under 2e-7, or, where the result is to be
+// rounded to bf16 (kHalf), under 8e-5.
+template <bool kHalf>
+INLINE Vector exp2_of_negative(Vector x) {
+  x = maximum(x, all(-126.0f));
+  // 1.5 * 2**23: adding it rounds to a whole number, kept in the low bits; 127 is the bias of exponents.
+  const Vector magic = all(12582912.0f + 127.0f);
+  const Vector shifted = x + magic;
+  const Vector f = x - (shifted - magic);
+  Vector p;
+  if constexpr (kHalf) {
+    p = all(0.05517167f) * f + all(0.24261113f);
+    p = p * f + all(0.69326099f);
+    p = p * f + all(0.99992807f);
+  } else {
+    p = all(0.0013276470126584172f) * f + all(0.009675540961325169f);
+    p = p * f + all(0.05550713092088699f);
+    p = p * f + all(0.24022120237350464f);
+    p = p * f + all(0.6931469440460205f);
+    p = p * f + all(1.0f);
+  }
+  return p * floats(bits(shifted) << 23);
+}
+
+// erf(x / sqrt(2)), absolute error under 5e-7: a rational function fitted on [-5.5, 5.5], where |erf| reaches 1.
 INLINE Vector erf_of_scaled(Vector x) {
   x = maximum(minimum(x, all(5.5f)), all(-5.5f));
   const Vector t = x * x;
@@ -99,15 +123,36 @@ INLINE Vector erf_of_scaled(Vector x) {
   q = q * t + all(0.028645679354667664f);
   q = q * t + all(0.25152111053466797f);
   q = q * t + all(1.0f);
-  return maximum(minimum(x * p / q, all(1.0f)), all(-1.0f));
+  return maximum(minimum(quotient(x * p, q), all(1.0f)), all(-1.0f));
 }
 
-INLINE Vector gelu(Vector x) { return all(0.5f) * x * (all(1.0f) + erf_of_scaled(x)); }
+// Distribution function of the standard normal. For results that are to be rounded to bf16 (kHalf) a polynomial, fitted on
+// [-4.25, 4.25] so that x times it is right within 1e-4; its constant makes it 0 at the lower end.
+template <bool kHalf>
+INLINE Vector normal_distribution(Vector x) {
+  if constexpr (!kHalf) return all(0.5f) + all(0.5f) * erf_of_scaled(x);
+  x = maximum(minimum(x, all(4.25f)), all(-4.25f));
+  const Vector t = x * x;
+  Vector p = all(-8.460013800615229e-10f) * t + all(7.570548632429563e-08f);
+  p = p * t + all(-2.9387201720965095e-06f);
+  p = p * t + all(6.552587728947401e-05f);
+  p = p * t + all(-0.0009404380689375103f);
+  p = p * t + all(0.00925778690725565f);
+  p = p * t + all(-0.06545345485210419f);
+  p = p * t + all(0.3984200656414032f);
+  return all(0.49999946f) + x * p;
+}
+
+template <bool kHalf>
+INLINE Vector gelu(Vector x) {
+  return x * normal_distribution<kHalf>(x);
+}
 
 // d gelu / dx = Phi(x) + x * phi(x), Phi and phi being distribution and density of the standard normal.
+template <bool kHalf>
 INLINE Vector gelu_slope(Vector x) {
-  const Vector density = all(0.3989422804f) * exp2_of_negative(x * x * all(-0.7213475204f));
-  return all(0.5f) * (all(1.0f) + erf_of_scaled(x)) + x * density;
+  const Vector density = all(0.3989422804f) * exp2_of_negative<kHalf>(x * x * all(-0.7213475204f));
+  return normal_distribution<kHalf>(x) + x * density;
 }
 
 // Two bf16 values in one word, the first in the lower half; rounded to nearest even.
@@ -116,6 +161,16 @@ INLINE Words bf16_bits(Vector v) {
   const Words rounded = (w + all(0x7fffu) + ((w >> 16) & all(1u))) >> 16;
   const Words nan = (w >> 16) | all(0x40u);  // rounding could carry a NaN over to infinity
   return (w & all(0x7fffffffu)) > all(0x7f800000u) ? nan : rounded;
+}
+
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+
+INLINE Halves bf16_halves(Vector v) {
+#if defined(__AVX512BF16__)
+  return (Halves)_mm512_cvtneps_pbh((__m512)v);
+#else
+  return __builtin_convertvector(bf16_bits(v), Halves);
+#endif
 }
 
 INLINE Words bf16_pairs(Vector first, Vector second) {
