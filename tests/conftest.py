@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from swinlet import kernels
 from swinlet.models.select_network import define_G
+from tests.native import levels
 from tests.small_run import TEACHER
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,3 +75,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("SWINLET_NO_SKIPS") == "1" and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(params=levels())
+def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each build of the native kernels, in use."""
+    monkeypatch.setenv("SWINLET_KERNELS_LEVEL", request.param)
+    with kernels.using("native"):
+        yield request.param

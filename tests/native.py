@@ -3,6 +3,8 @@
 import pytest
 
 from swinlet import kernels
+from swinlet.errors import OptionError
+from swinlet.kernels import library
 
 
 def needs_native() -> None:
@@ -11,3 +13,15 @@ def needs_native() -> None:
         status = kernels.status()
     if status.path != "native":
         pytest.skip(f"needs the native kernels: {status.reason}")
+
+
+def levels() -> list[str]:
+    """The builds that this processor can run."""
+    found = []
+    for level in ("generic", "avx2", "avx512", "avx512_bf16"):
+        try:
+            if not isinstance(library._find(level), str):
+                found.append(level)
+        except OptionError:
+            break
+    return found

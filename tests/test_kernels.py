@@ -27,25 +27,6 @@ from tests.small_run import NET
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def levels() -> list[str]:
-    """The builds that this processor can run."""
-    found = []
-    for level in ("generic", "avx2", "avx512", "avx512_bf16"):
-        try:
-            if not isinstance(library_module._find(level), str):
-                found.append(level)
-        except OptionError:
-            break
-    return found
-
-
-@pytest.fixture(params=levels())
-def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("SWINLET_KERNELS_LEVEL", request.param)
-    with kernels.using("native"):
-        yield request.param
-
-
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     threads = torch.get_num_threads()

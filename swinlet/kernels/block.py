@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from swinlet.kernels.library import Arrays, Library, Shape, library, parallel
+from swinlet.kernels.packed import PackedCache
 from swinlet.utils.tracing import is_exported
 
 LOGGER = logging.getLogger("swinlet")
@@ -91,36 +92,6 @@ def fold(p: BlockParameters, heads: int) -> FoldedWeights:
     )
 
 
-class PackedCache:
-    """The packed weights of one block, for inference: renewed when any value of its parameters has changed."""
-
-    def __init__(self) -> None:
-        self._key: tuple[object, ...] = ()
-        self._packed: Tensor | None = None
-
-    def __deepcopy__(self, _: object) -> "PackedCache":
-        return PackedCache()
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return PackedCache, ()
-
-    def packed(self, native: Library, shape: Shape, parameters: BlockParameters, heads: int) -> Tensor:
-        """1-D float32, as ``swinlet_pack`` writes it."""
-        checksum = 0
-        for parameter in parameters:
-            if parameter is not None and parameter is not parameters.position_index:
-                values = parameter.contiguous()
-                checksum = native.checksum(values.data_ptr(), values.numel(), checksum)
-        key = (native.level, shape.half, checksum)
-        if self._packed is None or key != self._key:
-            with torch.no_grad(), torch.autocast("cpu", enabled=False):
-                weights = tuple(weight.contiguous() for weight in fold(parameters, heads))
-            self._packed = torch.empty(native.packed_size(ctypes.byref(shape)))
-            native.pack(ctypes.byref(shape), _pointers(weights), self._packed.data_ptr())
-            self._key = key
-        return self._packed
-
-
 MAX_WINDOW = 16
 
 
@@ -184,7 +155,8 @@ def infer(
     """
     native = _library()
     shape = _shape(x, size, spec, parameters.fc1_weight.shape[0], _half())
-    packed = cache.packed(native, shape, parameters, spec.heads)
+    values = [value for value in parameters if value is not None and value is not parameters.position_index]
+    packed = cache.packed(native, shape.half, values, lambda: _pack(native, shape, parameters, spec.heads))
     failed = native.forward(
         ctypes.byref(shape), packed.data_ptr(), x.data_ptr(), out.data_ptr(), None, None, parallel()
     )
@@ -212,6 +184,14 @@ def train(
     with torch.autocast("cpu", enabled=False):
         weights = fold(parameters, spec.heads)
     return _swin_block(x, *weights, keep1, keep2, *size, *spec, half)
+
+
+def _pack(native: Library, shape: Shape, parameters: BlockParameters, heads: int) -> Tensor:
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        weights = tuple(weight.contiguous() for weight in fold(parameters, heads))
+    packed = torch.empty(native.packed_size(ctypes.byref(shape)))
+    native.pack(ctypes.byref(shape), _pointers(weights), packed.data_ptr())
+    return packed
 
 
 def _shape(x: Tensor, size: tuple[int, int], spec: BlockSpec, hidden: int, half: bool) -> Shape:

@@ -43,6 +43,15 @@ class Shape(ctypes.Structure):
     ]
 
 
+class Convolution(ctypes.Structure):
+    """``SwinletConvolution`` of ``interface.h``."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("images", "height", "width")),
+        *((name, ctypes.c_int32) for name in ("inputs", "outputs", "threads")),
+    ]
+
+
 class Arrays(ctypes.Structure):
     """``SwinletWeights`` and ``SwinletGradients`` of ``interface.h``: pointers in the order of ``FoldedWeights``."""
 
@@ -101,6 +110,13 @@ class Library:
         self.backward = library.swinlet_backward
         self.backward.argtypes = [shape, ctypes.POINTER(Arrays), *[pointer] * 3, ctypes.POINTER(Arrays), *[pointer] * 3]
         self.backward.restype = ctypes.c_int
+        convolution = ctypes.POINTER(Convolution)
+        self.packed_convolution_size = library.swinlet_packed_convolution_size
+        self.packed_convolution_size.argtypes, self.packed_convolution_size.restype = [convolution], ctypes.c_int64
+        self.pack_convolution = library.swinlet_pack_convolution
+        self.pack_convolution.argtypes, self.pack_convolution.restype = [convolution, *[pointer] * 3], None
+        self.convolve = library.swinlet_convolve
+        self.convolve.argtypes, self.convolve.restype = [convolution, *[pointer] * 4], ctypes.c_int
 
 
 _chosen: list[PathChoice] = []  # by using(), innermost last

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swinlet.models.convolution import Conv3x3
 from swinlet.models.transformer import (
     ResidualGroup,
     SwinTransformerBlock,
@@ -45,20 +46,20 @@ def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
 def residual_conv(dim: int, resi_connection: str) -> nn.Module:
     """The convolution at the end of a residual group: one 3x3, or the lighter bottleneck of three."""
     if resi_connection == "1conv":
-        return nn.Conv2d(dim, dim, 3, padding=1)
+        return Conv3x3(dim, dim)
     return nn.Sequential(
-        nn.Conv2d(dim, dim // 4, 3, padding=1),
+        Conv3x3(dim, dim // 4),
         nn.LeakyReLU(0.2),
         nn.Conv2d(dim // 4, dim // 4, 1),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(dim // 4, dim, 3, padding=1),
+        Conv3x3(dim // 4, dim),
     )
 
 
 def to_image(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """Tokens (N, H*W, C) -> feature map (N, C, H, W)."""
     # Not transposed: torch would not see channels last in the strides of a batch of one.
-    return tokens.unflatten(1, size).permute(0, 3, 1, 2)
+    return tokens.view(tokens.shape[0], *size, tokens.shape[2]).permute(0, 3, 1, 2)
 
 
 def to_tokens(image: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ def doubling_steps(upscale: int) -> list[int]:
 def shuffle_steps(upscale: int) -> Iterator[nn.Module]:
     """Convolution and PixelShuffle for each step of the ``pixelshuffle`` upsampler."""
     for step in doubling_steps(upscale):
-        yield nn.Conv2d(UPSAMPLER_WIDTH, step * step * UPSAMPLER_WIDTH, 3, padding=1)
+        yield Conv3x3(UPSAMPLER_WIDTH, step * step * UPSAMPLER_WIDTH)
         yield nn.PixelShuffle(step)
 
 
@@ -186,7 +187,7 @@ class SwinIR(nn.Module):
         mean = RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
 
-        self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
+        self.conv_first = Conv3x3(in_chans, embed_dim)
         self.patch_embed = PatchEmbed(embed_dim, patch_norm)
         self.absolute_pos_embed = nn.Parameter(torch.zeros(1, img_size**2, embed_dim)) if ape else None
         self.layers = self._build_layers()
@@ -219,23 +220,20 @@ class SwinIR(nn.Module):
     def _build_upsampler(self, dim: int, out_chans: int) -> None:
         width = UPSAMPLER_WIDTH
 
-        def conv(inputs: int, outputs: int) -> nn.Conv2d:
-            return nn.Conv2d(inputs, outputs, 3, padding=1)
-
         if self.upsampler == "":
-            self.conv_last = conv(dim, out_chans)
+            self.conv_last = Conv3x3(dim, out_chans)
             return
         if self.upsampler == "pixelshuffledirect":
-            self.upsample = nn.Sequential(conv(dim, self.upscale**2 * out_chans), nn.PixelShuffle(self.upscale))
+            self.upsample = nn.Sequential(Conv3x3(dim, self.upscale**2 * out_chans), nn.PixelShuffle(self.upscale))
             return
-        self.conv_before_upsample = nn.Sequential(conv(dim, width), nn.LeakyReLU())
+        self.conv_before_upsample = nn.Sequential(Conv3x3(dim, width), nn.LeakyReLU())
         if self.upsampler == "pixelshuffle":
             self.upsample = nn.Sequential(*shuffle_steps(self.upscale))
         else:
             for i, _ in enumerate(doubling_steps(self.upscale), start=1):
-                self.add_module(f"conv_up{i}", conv(width, width))
-            self.conv_hr = conv(width, width)
-        self.conv_last = conv(width, out_chans)
+                self.add_module(f"conv_up{i}", Conv3x3(width, width))
+            self.conv_hr = Conv3x3(width, width)
+        self.conv_last = Conv3x3(width, out_chans)
         self.folded_upsampler = FoldedUpsampler(doubling_steps(self.upscale))
 
     def _init_weights(self) -> None:

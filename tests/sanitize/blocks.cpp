@@ -1,4 +1,4 @@
-// Transformer blocks of odd and even sizes through the native kernels, for the sanitizers (make sanitize).
+// Transformer blocks and convolutions of odd and even sizes through the native kernels, for the sanitizers (make sanitize).
 //
 // Fails besides on values that are not finite, and on bits that differ between two runs. The arrays inside a thread's
 // block of scratch memory are one allocation to the sanitizers: what goes astray there is for tests/test_kernels.py.
@@ -60,6 +60,18 @@ bool passes(const SwinletShape& shape) {
   return true;
 }
 
+bool passes(const SwinletConvolution& shape) {
+  const size_t inputs = shape.inputs, outputs = shape.outputs, pixels = shape.images * shape.height * shape.width;
+  const Floats weight = noise(outputs * inputs * 9), bias = noise(outputs), x = noise(pixels * inputs, 1.0f);
+  Floats packed(swinlet_packed_convolution_size(&shape)), first(pixels * outputs), second(pixels * outputs);
+  swinlet_pack_convolution(&shape, weight.data(), bias.data(), packed.data());
+  if (swinlet_convolve(&shape, packed.data(), x.data(), first.data(), nullptr)) return false;
+  if (swinlet_convolve(&shape, packed.data(), x.data(), second.data(), nullptr)) return false;
+  for (float value : first)
+    if (!std::isfinite(value)) return false;
+  return std::memcmp(first.data(), second.data(), first.size() * sizeof(float)) == 0;
+}
+
 }  // namespace
 
 int main() {
@@ -74,5 +86,12 @@ int main() {
         std::printf("failed: %d channels, window %d, half %d\n", shape.channels, shape.window, shape.half);
         return 1;
       }
-  std::puts("all blocks passed");
+  // images, height, width, inputs, outputs, threads
+  for (const SwinletConvolution& shape : {SwinletConvolution{1, 16, 16, 60, 60, 2}, SwinletConvolution{2, 7, 9, 16, 33, 3},
+                                          SwinletConvolution{3, 1, 1, 21, 16, 2}, SwinletConvolution{1, 40, 2, 17, 18, 2}})
+    if (!passes(shape)) {
+      std::printf("failed: convolution of %d channels\n", shape.inputs);
+      return 1;
+    }
+  std::puts("all passed");
 }

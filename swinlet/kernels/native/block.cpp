@@ -1,6 +1,7 @@
 // The entry points of interface.h.
 
 #include "backward.h"
+#include "convolution.h"
 #include "parallel.h"
 #include "window.h"
 
@@ -75,5 +76,19 @@ int swinlet_backward(const SwinletShape* shape, const SwinletWeights* weights, c
                      SwinletParallel parallel) {
   return swinlet::in_halves(*shape) ? swinlet::backward<true>(*shape, *weights, x, dy, dx, *gradients, keep1, keep2, parallel)
                      : swinlet::backward<false>(*shape, *weights, x, dy, dx, *gradients, keep1, keep2, parallel);
+}
+
+int64_t swinlet_packed_convolution_size(const SwinletConvolution* shape) {
+  return swinlet::PackedConvolution(swinlet::ConvolutionGeometry(*shape), nullptr).size;
+}
+
+void swinlet_pack_convolution(const SwinletConvolution* shape, const float* weight, const float* bias, float* packed) {
+  const swinlet::ConvolutionGeometry g(*shape);
+  swinlet::pack(g, weight, bias, swinlet::PackedConvolution(g, packed));
+}
+
+int swinlet_convolve(const SwinletConvolution* shape, const float* packed, const float* x, float* y,
+                     SwinletParallel parallel) {
+  return swinlet::convolve(*shape, packed, x, y, parallel);
 }
 }

@@ -60,6 +60,24 @@ SWINLET_PUBLIC int swinlet_backward(const SwinletShape *shape, const SwinletWeig
                                     const float *dy, float *dx, const SwinletGradients *gradients, const float *keep1,
                                     const float *keep2, SwinletParallel parallel);
 
+typedef struct {
+  int64_t images, height, width;
+  int32_t inputs, outputs;  // channels, each at least 16
+  int32_t threads;          // at most so many
+} SwinletConvolution;
+
+// Number of floats that swinlet_pack_convolution writes.
+SWINLET_PUBLIC int64_t swinlet_packed_convolution_size(const SwinletConvolution *shape);
+
+// weight: (outputs, inputs, 3, 3), bias: (outputs).
+SWINLET_PUBLIC void swinlet_pack_convolution(const SwinletConvolution *shape, const float *weight, const float *bias,
+                                             float *packed);
+
+// A 3x3 convolution with zero padding. x: (images, height, width, inputs), y: (images, height, width, outputs), not
+// overlapping. Returns 0, or 1 if memory ran out.
+SWINLET_PUBLIC int swinlet_convolve(const SwinletConvolution *shape, const float *packed, const float *x, float *y,
+                                    SwinletParallel parallel);
+
 #ifdef __cplusplus
 }
 #endif
