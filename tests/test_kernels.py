@@ -246,6 +246,18 @@ def test_exported_graphs_hold_operators_of_torch_alone() -> None:
     assert_close(exported.module()(x), net(x))
 
 
+@pytest.mark.filterwarnings("ignore")  # torch calls this exporter outdated, in several ways
+def test_onnx_sees_the_masks_of_shifted_windows(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime (pip install 'swinlet[engines]')")
+    net, x = network().eval(), torch.rand(1, 3, 16, 24)
+    file = str(tmp_path / "net.onnx")
+    with torch.no_grad():
+        torch.onnx.export(net, (x,), file, dynamo=False)
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        (image,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        assert_close(torch.from_numpy(image), net(x))
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 def test_folded_upsampler_is_exact_up_to_the_border(scale: int) -> None:
     net = network(upsampler="pixelshuffle", upscale=scale).eval()
