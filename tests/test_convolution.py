@@ -67,6 +67,18 @@ def test_whole_sums_do_not_depend_on_the_number_of_threads() -> None:
     assert torch.equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_what_is_added(channels_last: bool) -> None:
+    needs_native()
+    conv, x, plus = Conv3x3(16, 20), torch.randn(2, 16, 5, 9), torch.randn(2, 20, 5, 9)
+    if channels_last:
+        plus = plus.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for path in ("native", "torch"):
+            with kernels.using(path):
+                assert error(conv(x, plus), exact(conv, x) + plus) < 1e-6
+
+
 def test_changed_weights_are_noticed() -> None:
     needs_native()
     conv, x = Conv3x3(16, 16), torch.randn(1, 16, 6, 6)

@@ -28,13 +28,14 @@ def serve_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     return min(weight.shape[:2]) >= FEWEST_CHANNELS and not differentiable(x, (weight, bias))
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor, cache: PackedCache) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, plus: Tensor | None, cache: PackedCache) -> Tensor:
     """Convolve where ``serve_convolution`` agrees.
 
     Args:
         x: (N, C, H, W).
         weight: (K, C, 3, 3).
         bias: (K).
+        plus: (N, K, H, W) float32, which is added; None: nothing.
         cache: of this convolution.
 
     Returns:
@@ -47,8 +48,10 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, cache: PackedCache) -> Ten
     shape = Convolution(n, h, w, inputs, outputs, torch.get_num_threads())
     packed = cache.packed(native, None, (weight, bias), lambda: _pack(native, shape, weight, bias))
     x = x.contiguous(memory_format=torch.channels_last)
+    plus = None if plus is None else plus.contiguous(memory_format=torch.channels_last)
     y = x.new_empty((n, h, w, outputs)).permute(0, 3, 1, 2)
-    if native.convolve(ctypes.byref(shape), packed.data_ptr(), x.data_ptr(), y.data_ptr(), parallel()):
+    added = None if plus is None else plus.data_ptr()
+    if native.convolve(ctypes.byref(shape), packed.data_ptr(), x.data_ptr(), added, y.data_ptr(), parallel()):
         raise MemoryError("the native kernels could not allocate memory")
     return y
 

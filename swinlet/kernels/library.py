@@ -116,7 +116,7 @@ class Library:
         self.pack_convolution = library.swinlet_pack_convolution
         self.pack_convolution.argtypes, self.pack_convolution.restype = [convolution, *[pointer] * 3], None
         self.convolve = library.swinlet_convolve
-        self.convolve.argtypes, self.convolve.restype = [convolution, *[pointer] * 4], ctypes.c_int
+        self.convolve.argtypes, self.convolve.restype = [convolution, *[pointer] * 5], ctypes.c_int
 
 
 _chosen: list[PathChoice] = []  # by using(), innermost last

@@ -12,10 +12,30 @@ class Conv3x3(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1)
         self.packed = kernels.PackedCache()
 
-    def forward(self, input: Tensor) -> Tensor:  # torch's own name
-        """(N, ``inputs``, H, W) -> (N, ``outputs``, H, W)."""
+    def forward(self, input: Tensor, plus: Tensor | None = None) -> Tensor:  # torch's own name
+        """(N, ``inputs``, H, W) -> (N, ``outputs``, H, W), to which ``plus`` is added."""
         bias = self.bias
         assert bias is not None
         if kernels.serve_convolution(input, self.weight, bias):
-            return kernels.convolve(input, self.weight, bias, self.packed)
-        return super().forward(input)
+            return kernels.convolve(input, self.weight, bias, plus, self.packed)
+        y = super().forward(input)
+        return y if plus is None else plus + y
+
+
+class Bottleneck3x3(nn.Sequential):
+    """The lighter end of a residual group: 3x3 to a quarter of the channels, 1x1, and 3x3 back."""
+
+    def __init__(self, dim: int) -> None:
+        narrow = dim // 4
+        super().__init__(
+            Conv3x3(dim, narrow),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(narrow, narrow, 1),
+            nn.LeakyReLU(0.2),
+            Conv3x3(narrow, dim),
+        )
+
+    def forward(self, input: Tensor, plus: Tensor) -> Tensor:  # torch's own name
+        """(N, ``dim``, H, W) -> the same, to which ``plus`` is added."""
+        y: Tensor = super().forward(input)  # pyright: ignore[reportUnknownMemberType]
+        return plus + y

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swinlet.models.convolution import Conv3x3
+from swinlet.models.convolution import Bottleneck3x3, Conv3x3
 from swinlet.models.transformer import (
     ResidualGroup,
     SwinTransformerBlock,
@@ -44,16 +44,8 @@ def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def residual_conv(dim: int, resi_connection: str) -> nn.Module:
-    """The convolution at the end of a residual group: one 3x3, or the lighter bottleneck of three."""
-    if resi_connection == "1conv":
-        return Conv3x3(dim, dim)
-    return nn.Sequential(
-        Conv3x3(dim, dim // 4),
-        nn.LeakyReLU(0.2),
-        nn.Conv2d(dim // 4, dim // 4, 1),
-        nn.LeakyReLU(0.2),
-        Conv3x3(dim // 4, dim),
-    )
+    """What ends a residual group and takes the residual as second argument."""
+    return Conv3x3(dim, dim) if resi_connection == "1conv" else Bottleneck3x3(dim)
 
 
 def to_image(tokens: Tensor, size: tuple[int, int]) -> Tensor:
@@ -76,7 +68,7 @@ class RSTB(nn.Module):
         self.conv = residual_conv(dim, resi_connection)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        return x + to_tokens(self.conv(to_image(self.residual_group(x, size), size)))
+        return to_tokens(self.conv(to_image(self.residual_group(x, size), size), to_image(x, size)))
 
 
 class PatchEmbed(nn.Module):
@@ -272,7 +264,7 @@ class SwinIR(nn.Module):
         # float32 under autocast too: what is added up through the network keeps its digits.
         shallow = self.conv_first(x.contiguous(memory_format=torch.channels_last)).to(x.dtype)
         body, features = self._body(shallow)
-        deep = self.conv_after_body(body) + shallow
+        deep = self.conv_after_body(body, shallow)
         out = x + self.conv_last(deep) if self.upsampler == "" else self._upsample(deep)
         out = out / self.img_range + mean
         image = out[..., : h * self.upscale, : w * self.upscale]

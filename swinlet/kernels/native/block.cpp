@@ -87,8 +87,8 @@ void swinlet_pack_convolution(const SwinletConvolution* shape, const float* weig
   swinlet::pack(g, weight, bias, swinlet::PackedConvolution(g, packed));
 }
 
-int swinlet_convolve(const SwinletConvolution* shape, const float* packed, const float* x, float* y,
+int swinlet_convolve(const SwinletConvolution* shape, const float* packed, const float* x, const float* plus, float* y,
                      SwinletParallel parallel) {
-  return swinlet::convolve(*shape, packed, x, y, parallel);
+  return swinlet::convolve(*shape, packed, x, plus, y, parallel);
 }
 }

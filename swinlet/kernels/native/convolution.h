@@ -77,13 +77,13 @@ class TileGroup {
         sums(pieces.take(static_cast<std::ptrdiff_t>(kPoints) * kMost * g.columns)) {}
 
   void run(const ConvolutionGeometry& g, const PackedConvolution& packed, int64_t first, int count, const float* x,
-           float* y) const {
+           const float* plus, float* y) const {
     for (int tile = 0; tile < count; ++tile) transform(g, first + tile, x, points + tile * g.inputs);
     for (int point = 0; point < kPoints; ++point)
       product(count, g.columns, g.inputs, Rows<float>{points + point * kMost * g.inputs, g.inputs},
               packed.weights + static_cast<std::ptrdiff_t>(point) * g.inputs * g.columns, g.columns,
               Floats<Sum>{sums + point * kMost * g.columns, g.columns, {}});
-    for (int tile = 0; tile < count; ++tile) transform_back(g, packed, first + tile, sums + tile * g.columns, y);
+    for (int tile = 0; tile < count; ++tile) transform_back(g, packed, first + tile, sums + tile * g.columns, plus, y);
   }
 
   float* zeros;  // a pixel outside the image
@@ -120,10 +120,10 @@ class TileGroup {
   }
 
   static void transform_back(const ConvolutionGeometry& g, const PackedConvolution& packed, int64_t tile,
-                             const float* source, float* y) {
+                             const float* source, const float* plus, float* y) {
     const Corner corner(g, tile);
     const int64_t rows = g.shape.height - corner.top, columns = g.shape.width - corner.left;
-    float* target = y + ((corner.image * g.shape.height + corner.top) * g.shape.width + corner.left) * g.outputs;
+    const int64_t place = ((corner.image * g.shape.height + corner.top) * g.shape.width + corner.left) * g.outputs;
     each_vector(g.outputs, [&](int channel) {
       Vector v[kPatch][kPatch], half[kTile][kPatch];
       for (int i = 0; i < kPoints; ++i)
@@ -133,10 +133,13 @@ class TileGroup {
         half[1][i] = v[1][i] - v[2][i] - v[3][i];
       }
       const Vector bias = load(packed.bias + channel);
+      const auto put = [&](int64_t at, Vector value) {
+        store(y + at, plus == nullptr ? value + bias : value + bias + load(plus + at));
+      };
       for (int i = 0; i < kTile && i < rows; ++i) {
-        float* pixel = target + i * g.shape.width * g.outputs + channel;
-        store(pixel, half[i][0] + half[i][1] + half[i][2] + bias);
-        if (columns > 1) store(pixel + g.outputs, half[i][1] - half[i][2] - half[i][3] + bias);
+        const int64_t at = place + i * g.shape.width * g.outputs + channel;
+        put(at, half[i][0] + half[i][1] + half[i][2]);
+        if (columns > 1) put(at + g.outputs, half[i][1] - half[i][2] - half[i][3]);
       }
     });
   }
@@ -144,7 +147,7 @@ class TileGroup {
   float *points, *sums;  // [point][tile][channel]
 };
 
-inline int convolve(const SwinletConvolution& shape, const float* packed, const float* x, float* y,
+inline int convolve(const SwinletConvolution& shape, const float* packed, const float* x, const float* plus, float* y,
                     SwinletParallel parallel) {
   const ConvolutionGeometry g(shape);
   const PackedConvolution weights(g, const_cast<float*>(packed));
@@ -158,7 +161,7 @@ inline int convolve(const SwinletConvolution& shape, const float* packed, const 
     std::memset(group.zeros, 0, sizeof(float) * g.inputs);
     const int64_t first = part * static_cast<int64_t>(TileGroup::kMost);
     const int64_t rest = g.tiles - first;
-    group.run(g, weights, first, static_cast<int>(rest < TileGroup::kMost ? rest : TileGroup::kMost), x, y);
+    group.run(g, weights, first, static_cast<int>(rest < TileGroup::kMost ? rest : TileGroup::kMost), x, plus, y);
   };
   return run_parts(static_cast<int>(groups), shape.threads, parallel, work) ? 0 : 1;
 }

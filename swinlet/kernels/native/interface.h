@@ -73,10 +73,10 @@ SWINLET_PUBLIC int64_t swinlet_packed_convolution_size(const SwinletConvolution 
 SWINLET_PUBLIC void swinlet_pack_convolution(const SwinletConvolution *shape, const float *weight, const float *bias,
                                              float *packed);
 
-// A 3x3 convolution with zero padding. x: (images, height, width, inputs), y: (images, height, width, outputs), not
-// overlapping. Returns 0, or 1 if memory ran out.
-SWINLET_PUBLIC int swinlet_convolve(const SwinletConvolution *shape, const float *packed, const float *x, float *y,
-                                    SwinletParallel parallel);
+// A 3x3 convolution with zero padding. x: (images, height, width, inputs); plus: (images, height, width, outputs), which
+// is added, or null; y: the same shape, overlapping neither. Returns 0, or 1 if memory ran out.
+SWINLET_PUBLIC int swinlet_convolve(const SwinletConvolution *shape, const float *packed, const float *x,
+                                    const float *plus, float *y, SwinletParallel parallel);
 
 #ifdef __cplusplus
 }
