@@ -37,5 +37,6 @@ class Bottleneck3x3(nn.Sequential):
 
     def forward(self, input: Tensor, plus: Tensor) -> Tensor:  # torch's own name
         """(N, ``dim``, H, W) -> the same, to which ``plus`` is added."""
-        y: Tensor = super().forward(input)  # pyright: ignore[reportUnknownMemberType]
-        return plus + y
+        for layer in self:
+            input = layer(input)
+        return plus + input
