@@ -35,8 +35,8 @@ class Bottleneck3x3(nn.Sequential):
             Conv3x3(narrow, dim),
         )
 
-    def forward(self, input: Tensor, plus: Tensor) -> Tensor:  # torch's own name
+    def forward(self, input: Tensor, plus: Tensor | None = None) -> Tensor:  # torch's own name
         """(N, ``dim``, H, W) -> the same, to which ``plus`` is added."""
         for layer in self:
             input = layer(input)
-        return plus + input
+        return input if plus is None else plus + input
