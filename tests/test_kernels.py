@@ -258,18 +258,6 @@ def test_onnx_sees_the_masks_of_shifted_windows(tmp_path: Path) -> None:
         assert_close(torch.from_numpy(image), net(x))
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_folded_upsampler_is_exact_up_to_the_border(scale: int) -> None:
-    net = network(upsampler="pixelshuffle", upscale=scale).eval()
-    x = torch.rand(2, 3, 9, 13)
-    with torch.no_grad():
-        folded = net(x)
-        net.fold_upsampler = False
-        layered = net(x)
-    assert not torch.equal(folded, layered)
-    assert_close(folded, layered)
-
-
 def test_what_the_kernels_cannot_do_is_done_by_torch_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     needs_native()
     block_module._say_once.cache_clear()

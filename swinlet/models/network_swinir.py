@@ -127,8 +127,9 @@ class SwinIR(nn.Module):
     block = SwinTransformerBlock
 
     fold_upsampler = True
-    """In eval mode without gradients, compute the convolutions of the ``pixelshuffle`` upsampler as one, which they are
-    but for rounding; False computes them one by one."""
+    """Compute the convolutions of the ``pixelshuffle`` upsampler as one, which they are but for rounding: in eval mode
+    without gradients, and with gradients where it pays; hooks on them are not called then. False computes them one by
+    one."""
 
     def __init__(
         self,
@@ -295,7 +296,7 @@ class SwinIR(nn.Module):
         x = self.conv_before_upsample(x)
         if self.upsampler == "pixelshuffle":
             folded = self.folded_upsampler
-            if self.fold_upsampler and not self.training and folded.serves(x):
+            if self.fold_upsampler and folded.serves(x, self.training):
                 return folded(x, self.upsample, self.conv_last)
             return self.conv_last(self.upsample(x))
         for i, step in enumerate(doubling_steps(self.upscale), start=1):
