@@ -42,16 +42,16 @@ def teacher(tmp_path: Path, state: dict[str, Tensor] | SwinIR, scale: int = 2, *
     return define_teacher(opt, swinlet.define_G(opt))
 
 
-# Reading the architecture
-
-
-@pytest.mark.parametrize("with_buffers", [False, True])
 def assert_same_picture(a: torch.nn.Module, b: torch.nn.Module, x: torch.Tensor) -> None:
     """Without gradients, whether the weights are frozen or not: they may be computed in another way."""
     with torch.no_grad():
         assert torch.equal(a(x), b(x))
 
 
+# Reading the architecture
+
+
+@pytest.mark.parametrize("with_buffers", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_golden_architectures(shared: Path, name: str, with_buffers: bool) -> None:
     golden = read_golden(shared / "golden/networks" / f"{name}.safetensors")
