@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from swinlet import kernels
+from swinlet.kernels.library import PathChoice
 from swinlet.models.select_network import define_G
-from tests.native import levels
+from tests.native import levels, needs_native
 from tests.small_run import TEACHER
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,4 +83,13 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     """Each build of the native kernels, in use."""
     monkeypatch.setenv("SWINLET_KERNELS_LEVEL", request.param)
     with kernels.using("native"):
+        yield request.param
+
+
+@pytest.fixture(scope="module", params=["torch", "native"])
+def path(request: pytest.FixtureRequest) -> Iterator[PathChoice]:
+    """Each way to compute, in use; a module that takes it is run in both."""
+    if request.param == "native":
+        needs_native()
+    with kernels.using(request.param):
         yield request.param

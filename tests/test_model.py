@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import swinlet
-from swinlet import kernels
 from swinlet.errors import CheckpointError, OptionError
 from swinlet.kernels.library import PathChoice
 from swinlet.models import model_plain
 from swinlet.models.optimizer import load_moments
 from swinlet.utils import device
 from tests.golden import TRAININGS, Golden, read_golden
-from tests.native import needs_native
+
+pytestmark = pytest.mark.usefixtures("path")
 
 NET: dict[str, Any] = {"embed_dim": 12, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "img_size": 16}
 TEACHER = NET | {"net_type": "swinir", "embed_dim": 24, "depths": [1, 2, 1], "num_heads": [2, 2, 2]}
@@ -55,16 +55,11 @@ def without_bias_of_keys(value: torch.Tensor, name: str) -> torch.Tensor:
     return torch.cat([q, v])
 
 
-@pytest.mark.parametrize("path", ["torch", "native"])
 @pytest.mark.parametrize("name", TRAININGS)
 def test_golden_training(shared: Path, name: str, path: PathChoice) -> None:
+    seen: Callable[[torch.Tensor, str], torch.Tensor] = lambda value, _: value  # noqa: E731
     if path == "native":
-        needs_native()
-    with kernels.using(path):
-        compare_golden_training(shared, name, seen=without_bias_of_keys if path == "native" else lambda value, _: value)
-
-
-def compare_golden_training(shared: Path, name: str, seen: Callable[[torch.Tensor, str], torch.Tensor]) -> None:
+        seen = without_bias_of_keys
     golden = read_golden(shared / "golden" / "training" / f"{name}.safetensors")
     model = swinlet.define_Model(golden_options(shared, golden))
     model.netG.load_state_dict(golden.below("init/netG/"))

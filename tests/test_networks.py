@@ -17,6 +17,8 @@ from swinlet.models.network_swinir import SwinIR, reflect_to_multiple
 from tests.golden import NETWORKS as GOLDEN_NETWORKS
 from tests.golden import read_golden
 
+pytestmark = pytest.mark.usefixtures("path")
+
 SMALL: dict[str, Any] = {"embed_dim": 12, "depths": [2], "num_heads": [2], "window_size": 4, "img_size": 16}
 
 

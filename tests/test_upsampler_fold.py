@@ -16,6 +16,8 @@ from swinlet.models.network_swinir import SwinIR, doubling_steps, shuffle_steps
 from swinlet.models.upsampler_fold import FoldedUpsampler
 from tests.small_run import NET
 
+pytestmark = pytest.mark.usefixtures("path")
+
 
 class Upsampler(nn.Module):
     """The upsampler alone."""
