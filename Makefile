@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format schema bench clean sanitize
+.PHONY: demo test check format schema bench clean sanitize soak
 
 demo: $(STAMP)
 	$(BIN)/python main_train_student.py --opt options/train_demo.json
@@ -42,6 +42,10 @@ sanitize:
 # REFERENCE: the official network_swinir.py; BENCH: more options, such as --quick.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.bench $(if $(REFERENCE),--reference $(REFERENCE)) $(BENCH)
+
+# Trainings killed 500 times and resumed; SOAK: other options, such as --kills 100 --seed 7.
+soak: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK)
 
 $(STAMP): pyproject.toml setup.py $(wildcard swinlet/kernels/native/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "swinlet needs Python 3.10 or newer; try make PYTHON=python3.12")'
