@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import swinlet
+from benchmarks import engines
 from swinlet import kernels
 from swinlet.errors import OptionError
 from swinlet.kernels import block as block_module
@@ -247,14 +248,16 @@ def test_exported_graphs_hold_operators_of_torch_alone() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # torch calls this exporter outdated, in several ways
-def test_onnx_sees_the_masks_of_shifted_windows(tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime (pip install 'swinlet[engines]')")
-    net, x = network().eval(), torch.rand(1, 3, 16, 24)
-    file = str(tmp_path / "net.onnx")
+@pytest.mark.parametrize("engine", engines._ENGINES, ids=lambda engine: engine.name)
+def test_onnx_in_other_engines(engine: engines.Engine, tmp_path: Path) -> None:
+    """The masks of shifted windows, and the sums with convolutions."""
+    if engine.missing:
+        pytest.skip(engine.missing)
+    net, x = network(depths=[2], num_heads=[2], upsampler="pixelshuffle").eval(), torch.rand(1, 3, 16, 24)
+    file = tmp_path / "net.onnx"
     with torch.no_grad():
-        torch.onnx.export(net, (x,), file, dynamo=False)
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        (image,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        torch.onnx.export(net, (x,), str(file), dynamo=False)
+        image = engine.load(file, False, 1)(x.numpy())
         assert_close(torch.from_numpy(image), net(x))
 
 

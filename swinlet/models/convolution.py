@@ -18,8 +18,7 @@ class Conv3x3(nn.Conv2d):
         assert bias is not None
         if kernels.serve_convolution(input, self.weight, bias):
             return kernels.convolve(input, self.weight, bias, plus, self.packed)
-        y = super().forward(input)
-        return y if plus is None else plus + y
+        return _sum(super().forward(input), plus)
 
 
 class Bottleneck3x3(nn.Sequential):
@@ -39,4 +38,11 @@ class Bottleneck3x3(nn.Sequential):
         """(N, ``dim``, H, W) -> the same, to which ``plus`` is added."""
         for layer in self:
             input = layer(input)
-        return input if plus is None else plus + input
+        return _sum(input, plus)
+
+
+def _sum(image: Tensor, plus: Tensor | None) -> Tensor:
+    if plus is None:
+        return image
+    # Added pixel by pixel: exported otherwise, OpenVINO 2026.4 makes it part of the convolution, with wrong results.
+    return (plus.permute(0, 2, 3, 1) + image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
