@@ -318,6 +318,11 @@ class TrainOptions(Section):
         default=None, description="Every so many iterations, push weights into [-1.5, 1.5]."
     )
 
+    max_skipped_steps: PositiveInt = Field(
+        default=10,
+        description="Iterations in a row without a finite loss and gradient, each skipped, that end the run.",
+    )
+
     G_param_strict: Bool = Field(default=True, description="pretrained_netG must fit tensor by tensor.")
     E_param_strict: Bool = Field(default=True, description="pretrained_netE must fit tensor by tensor.")
 
