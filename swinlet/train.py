@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from swinlet.checkpoint import SealedSet, newest_sealed, unsealed_steps
+from swinlet.checkpoint import SealedSet, newest_sealed, prune, unsealed_steps
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.data.select_dataset import Phase, define_Datasets, training_batches
 from swinlet.distillation import select_distillation
@@ -15,7 +15,7 @@ from swinlet.metrics import Scores
 from swinlet.models.cost import parameter_count
 from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
-from swinlet.options import Options, changed_keys, keys_without_effect
+from swinlet.options import KeepOptions, Options, changed_keys, keys_without_effect
 from swinlet.utils.console import TrainingBar
 from swinlet.utils.run_log import METRICS_FILE, RunLog
 from swinlet.utils.signals import stop_signals
@@ -69,7 +69,7 @@ def train(opt: Options) -> bool:
                     report_losses(model, watch, log, bar, step, epoch_of(step, opt, train_set))
                 save_due |= step % opt.train.checkpoint_save == 0 or stopping != ""
                 if last or (save_due and is_sound(watch)):
-                    save(model, watch, bar, step)
+                    save(model, watch, opt.train.keep_checkpoints, bar, step)
                     save_due = False
                 if testing.is_due(step):
                     testing.run(step, bar)
@@ -227,8 +227,8 @@ def is_sound(watch: Watch) -> bool:
     return watch.in_a_row == 0
 
 
-def save(model: ModelPlain, watch: Watch, bar: TrainingBar, step: int) -> None:
-    """Save a checkpoint, but never one with weights that are no numbers over a good one.
+def save(model: ModelPlain, watch: Watch, keep: KeepOptions | None, bar: TrainingBar, step: int) -> None:
+    """Save a checkpoint, but never one with weights that are no numbers over a good one; then remove older ones.
 
     Raises:
         TrainingError: naming what the last update has spoilt.
@@ -240,7 +240,9 @@ def save(model: ModelPlain, watch: Watch, bar: TrainingBar, step: int) -> None:
     if watch.in_a_row:
         LOGGER.warning("the last %d iterations were skipped: see whether the results are good", watch.in_a_row)
     with bar.pause():
-        model.save(step, skipped=watch.record)
+        sealed = model.save(step, skipped=watch.record)
+        if keep is not None and not watch.in_a_row:
+            prune(sealed, keep)
 
 
 def report_test(model: ModelPlain, test: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> Scores:

@@ -80,7 +80,10 @@ def test_a_checkpoint_waits_for_a_sound_step(photos: Path, tmp_path: Path, spoil
     spoil(2, 3)
     train(options(photos, tmp_path))
     assert sorted(int(p.stem) for p in (tmp_path / "run" / "models").glob("[0-9]*.json")) == [4, 6]
-    train(options(photos, tmp_path / "other", total_iter=3))  # but not beyond the end
+    train(options(photos, tmp_path / "other", total_iter=1))
+    keep = {"newest": 1}  # and nothing is pruned for it
+    train(options(photos, tmp_path / "other", total_iter=3, keep_checkpoints=keep))  # but not beyond the end
+    assert (tmp_path / "other" / "run" / "models" / "1.json").exists()
     assert (tmp_path / "other" / "run" / "models" / "3.json").exists()
     assert "the last 2 iterations were skipped" in (tmp_path / "other" / "run" / "train.log").read_text()
 
