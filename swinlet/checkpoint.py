@@ -118,9 +118,9 @@ def prune(newest: SealedSet, keep: KeepOptions) -> None:
     """Remove the older sets of a run that are not to be kept.
 
     The newest set is read back from disk first; if it is not whole, nothing is removed. Only files that a manifest of
-    an older iteration names are: not ``best_E.pth``, nor what other programs have written. A set loses its manifest first,
-    which is renamed to ``{step}.pruned`` until its files are gone: after a crash in between, the set seals nothing, and
-    the next call goes on. What cannot be removed is warned of.
+    an older iteration names are: not ``best_E.pth``, nor what other programs have written. A set loses its manifest
+    first, which is renamed to ``{step}.pruned`` until its files are gone: after a crash in between, nothing seals them,
+    and the next call goes on. What cannot be removed is warned of.
     """
     folder = _folder_of(newest)
     try:

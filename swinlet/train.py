@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Literal
 
 import torch
@@ -17,8 +18,9 @@ from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
 from swinlet.options import KeepOptions, Options, changed_keys, keys_without_effect
 from swinlet.utils.console import TrainingBar
+from swinlet.utils.run_lock import RunLock
 from swinlet.utils.run_log import METRICS_FILE, RunLog
-from swinlet.utils.signals import stop_signals
+from swinlet.utils.signals import cleaning_up, stop_signals
 from swinlet.validation import ADVICE, NAMES, BestWeights, TestPhase
 from swinlet.watch import Watch
 
@@ -35,15 +37,16 @@ def train(opt: Options) -> bool:
         True when the run is complete, False when a signal stopped it (its state is saved then).
 
     Raises:
-        OptionError, DataError, CheckpointError: found before training starts; and CheckpointError when a checkpoint
-            cannot be written.
+        OptionError, DataError, CheckpointError: found before training starts, another run in the same folder among
+            them; and CheckpointError when a checkpoint cannot be written.
     """
     total = opt.train.total_iter
-    with RunLog(opt) as log:
+    with cleaning_up(), ExitStack() as held, RunLog(opt) as log:
         check_teacher(opt)
         model = define_Model(opt)
         datasets = define_Datasets(opt)
         train_set = datasets["train"]
+        held.enter_context(RunLock(opt.run_dir))
         sealed = start_or_resume(model, opt)
         start = 0 if sealed is None else sealed.step
 
