@@ -5,6 +5,7 @@ Each is written to a temporary name, synced and renamed; a manifest ``{step}.jso
 last, seals the set.
 """
 
+import hashlib
 import io
 import json
 import logging
@@ -17,7 +18,8 @@ from typing import Any, cast
 import torch
 
 from swinlet.errors import CheckpointError
-from swinlet.utils.files import sha256_of, write_atomic
+from swinlet.options import KeepOptions
+from swinlet.utils.files import sha256_of, sync_folder, write_atomic
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -34,11 +36,16 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
         raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def write_tensors(path: Path, content: object) -> None:
-    """``torch.save`` by way of ``write_file``: in memory first, as torch.save does not tell of a full disk."""
+def write_tensors(path: Path, content: object) -> str:
+    """``torch.save`` by way of ``write_file``: in memory first, as torch.save does not tell of a full disk.
+
+    Returns:
+        The checksum of what the file should hold.
+    """
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_file(path, buffer.getbuffer())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,11 @@ def write_set(folder: Path, step: int, states: Mapping[str, Any], extra: Mapping
         CheckpointError: something could not be written; then no manifest seals the set.
     """
     files = {label: folder / f"{step}_{label}.pth" for label in states}
-    for label, path in files.items():
-        write_tensors(path, states[label])
+    checksums = {label: write_tensors(path, states[label]) for label, path in files.items()}
     manifest = {
         **extra,
         "step": step,
-        "files": {label: {"name": path.name, "sha256": _sha256(path)} for label, path in files.items()},
+        "files": {label: {"name": path.name, "sha256": checksums[label]} for label, path in files.items()},
     }
     write_file(folder / f"{step}.json", json.dumps(manifest, indent=1).encode())
     return SealedSet(step, files, dict(extra))
@@ -105,11 +111,65 @@ def read_best(folder: Path) -> dict[str, Any] | None:
     return cast("dict[str, Any]", record) if found else None
 
 
+PRUNED = ".pruned"
+
+
+def prune(newest: SealedSet, keep: KeepOptions) -> None:
+    """Remove the older sets of a run that are not to be kept.
+
+    The newest set is read back from disk first; if it is not whole, nothing is removed. Only files that a manifest of
+    an older iteration names are: not ``best_E.pth``, nor what other programs have written. A set loses its manifest
+    first, which is renamed to ``{step}.pruned`` until its files are gone: after a crash in between, nothing seals them,
+    and the next call goes on. What cannot be removed is warned of.
+    """
+    folder = _folder_of(newest)
+    try:
+        _open_set(folder / f"{newest.step}.json")
+    except CheckpointError as error:
+        LOGGER.warning("no checkpoint is removed, as the newest is not whole on the disk: %s", error)
+        return
+    best = read_best(folder) if keep.best else None
+    older = [m for m in _manifests_newest_first(folder) if int(m.stem) < newest.step]
+    try:
+        for manifest in older[keep.newest - 1 :]:
+            step = int(manifest.stem)
+            if not (keep.every and step % keep.every == 0) and not (best is not None and best.get("step") == step):
+                _unseal(manifest)
+        for unsealed in folder.glob(f"*{PRUNED}"):
+            if _is_step(unsealed.stem):
+                _remove(unsealed)
+    except (OSError, CheckpointError) as error:
+        LOGGER.warning("checkpoints to prune cannot be removed: %s", error)
+
+
+def _folder_of(sealed: SealedSet) -> Path:
+    return next(iter(sealed.files.values())).parent
+
+
+def _unseal(manifest: Path) -> None:
+    """Make a set one of files to remove; a manifest that cannot be read is left, as it tells of none."""
+    try:
+        _read_manifest(manifest)
+    except CheckpointError as error:
+        LOGGER.warning("not pruned: %s", error)
+        return
+    manifest.replace(manifest.with_suffix(PRUNED))
+    sync_folder(manifest.parent)
+
+
+def _remove(unsealed: Path) -> None:
+    """Remove the files of a set without manifest, and what tells of them; but not those of a set written since."""
+    if not unsealed.with_suffix(".json").exists():
+        for path in _read_manifest(unsealed)[0].files.values():
+            path.unlink(missing_ok=True)
+    unsealed.unlink()
+
+
 def newest_sealed(folder: Path, tell: Callable[[str], None] = LOGGER.warning) -> SealedSet | None:
     """The newest complete set in a folder, or None; ``tell`` is told of incomplete ones, which are passed over."""
     for manifest in _manifests_newest_first(folder):
         try:
-            return _open_set(folder, manifest)
+            return _open_set(manifest)
         except CheckpointError as error:
             tell(f"checkpoint passed over: {error}")
     return None
@@ -143,7 +203,8 @@ def _manifests_newest_first(folder: Path) -> Iterator[Path]:
     yield from sorted((p for p in folder.glob("*.json") if _is_step(p.stem)), key=lambda p: -int(p.stem))
 
 
-def _open_set(folder: Path, manifest: Path) -> SealedSet:
+def _read_manifest(manifest: Path) -> tuple[SealedSet, dict[str, str]]:
+    """The set that a manifest tells of, whose files have not been looked at, and their checksums by label."""
     step = int(manifest.stem)
     try:
         content = cast("dict[str, Any]", json.loads(manifest.read_text(encoding="utf-8")))
@@ -156,13 +217,17 @@ def _open_set(folder: Path, manifest: Path) -> SealedSet:
     # Only files that write_set could have named: nothing outside the folder, nothing of another step.
     if told != step or any(name != f"{step}_{label}.pth" or not label.isalnum() for label, name in names.items()):
         raise CheckpointError(f"{manifest}: names files that are not of iteration {step}")
-    files = {label: folder / name for label, name in names.items()}
-    for label, path in files.items():
+    return SealedSet(step, {label: manifest.parent / name for label, name in names.items()}, content), checksums
+
+
+def _open_set(manifest: Path) -> SealedSet:
+    sealed, checksums = _read_manifest(manifest)
+    for label, path in sealed.files.items():
         if not path.is_file():
             raise CheckpointError(f"{path}: missing")
         if _sha256(path) != checksums[label]:
             raise CheckpointError(f"{path}: its content is not what was saved")
-    return SealedSet(step, files, content)
+    return sealed
 
 
 def _sha256(path: Path) -> str:

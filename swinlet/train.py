@@ -1,13 +1,13 @@
 """The training loop: from options to a trained student. Read it top to bottom."""
 
 import logging
-import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Literal
 
 import torch
 
-from swinlet.checkpoint import newest_sealed, unsealed_steps
+from swinlet.checkpoint import SealedSet, newest_sealed, prune, unsealed_steps
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.data.select_dataset import Phase, define_Datasets, training_batches
 from swinlet.distillation import select_distillation
@@ -16,11 +16,13 @@ from swinlet.metrics import Scores
 from swinlet.models.cost import parameter_count
 from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
-from swinlet.options import Options, changed_keys, keys_without_effect
+from swinlet.options import KeepOptions, Options, changed_keys, keys_without_effect
 from swinlet.utils.console import TrainingBar
+from swinlet.utils.run_lock import RunLock
 from swinlet.utils.run_log import METRICS_FILE, RunLog
-from swinlet.utils.signals import stop_signals
+from swinlet.utils.signals import cleaning_up, stop_signals
 from swinlet.validation import ADVICE, NAMES, BestWeights, TestPhase
+from swinlet.watch import Watch
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -35,20 +37,24 @@ def train(opt: Options) -> bool:
         True when the run is complete, False when a signal stopped it (its state is saved then).
 
     Raises:
-        OptionError, DataError, CheckpointError: found before training starts; and CheckpointError when a checkpoint
-            cannot be written.
+        OptionError, DataError, CheckpointError: found before training starts, another run in the same folder among
+            them; and CheckpointError when a checkpoint cannot be written.
     """
     total = opt.train.total_iter
-    with RunLog(opt) as log:
+    with cleaning_up(), ExitStack() as held, RunLog(opt) as log:
         check_teacher(opt)
         model = define_Model(opt)
         datasets = define_Datasets(opt)
         train_set = datasets["train"]
-        start = start_or_resume(model, opt)
+        held.enter_context(RunLock(opt.run_dir))
+        sealed = start_or_resume(model, opt)
+        start = 0 if sealed is None else sealed.step
 
         log.open(start)
         describe(model, opt, start)
         testing = Testing(model, datasets, opt, log, start)
+        watch = Watch(opt, model, log, {} if sealed is None else sealed.extra.get("skipped", {}))
+        save_due = False
         batches = training_batches(train_set, opt, range(start + 1, total + 1))
         with stop_signals() as stop, TrainingBar(total, start) as bar:
             if testing.was_missed(start):
@@ -57,17 +63,20 @@ def train(opt: Options) -> bool:
                 seed_step(opt.train.manual_seed, step)
                 model.feed_data(batch)
                 model.optimize_parameters(step)
+                watch.note(step, batch["H_path"])
                 bar.advance(lambda: status(model))
 
                 stopping = stop.requested  # read once: a signal during what follows waits for the next iteration
-                last = step == total or stopping != ""
-                if step % opt.train.checkpoint_print == 0 or last:
-                    report_losses(model, log, bar, step, epoch_of(step, opt, train_set))
-                if step % opt.train.checkpoint_save == 0 or last:
-                    save(model, bar, step)
+                last = step == total
+                if step % opt.train.checkpoint_print == 0 or stopping or last:
+                    report_losses(model, watch, log, bar, step, epoch_of(step, opt, train_set))
+                save_due |= step % opt.train.checkpoint_save == 0 or stopping != ""
+                if last or (save_due and is_sound(watch)):
+                    save(model, watch, opt.train.keep_checkpoints, bar, step)
+                    save_due = False
                 if testing.is_due(step):
                     testing.run(step, bar)
-                if stopping and step < total:
+                if stopping and not last and not save_due:
                     LOGGER.info("stopped by %s after iteration %d of %d; saved", stopping, step, total)
                     LOGGER.info("start the same command again to go on")
                     return False
@@ -129,11 +138,11 @@ def check_teacher(opt: Options) -> None:
         raise OptionError(f"path.pretrained_netTeacher: missing; distillation_type {kind!r} needs a teacher")
 
 
-def start_or_resume(model: ModelPlain, opt: Options) -> int:
+def start_or_resume(model: ModelPlain, opt: Options) -> SealedSet | None:
     """Ready the model for its first iteration, or for the one after the run's newest complete checkpoint.
 
     Returns:
-        The last iteration already done, 0 for a fresh start.
+        That checkpoint, None for a fresh start.
 
     Raises:
         CheckpointError: the run's folder belongs to something else.
@@ -142,7 +151,7 @@ def start_or_resume(model: ModelPlain, opt: Options) -> int:
     if sealed is None:
         refuse_foreign_weights(model, opt)
         model.init_train()
-        return 0
+        return None
     advice = f"{opt.run_dir} belongs to a run with other options: choose another task, or move the folder away"
     changes = list(changed_keys(sealed.options, opt.model_dump(mode="json"))) if sealed.options else []
     refused = [change for change in changes if change.startswith(IDENTITY)]
@@ -156,7 +165,7 @@ def start_or_resume(model: ModelPlain, opt: Options) -> int:
     LOGGER.info("resuming %s after iteration %d", opt.run_dir, sealed.step)
     if changes:
         LOGGER.warning("options that differ from those of the checkpoint: %s", "; ".join(changes))
-    return sealed.step
+    return sealed
 
 
 def refuse_foreign_weights(model: ModelPlain, opt: Options) -> None:
@@ -200,47 +209,47 @@ def status(model: ModelPlain) -> str:
     return f"{losses} lr {model.current_learning_rate():.1e}"
 
 
-def report_losses(model: ModelPlain, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
+def report_losses(model: ModelPlain, watch: Watch, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> None:
     """One line of losses, in the reference's form."""
-    refuse_divergence(model, step)
+    watch.read()
     losses, rate = model.current_log(), model.current_learning_rate()
     speed = bar.speed()
     text = " ".join(f"{name}: {value:.3e}" for name, value in losses.items())
-    LOGGER.info("<epoch:%3d, iter:%8s, lr:%.3e> %s (%.2f it/s)", epoch, f"{step:,}", rate, text, speed)
-    log.record("train", step, lr=rate, losses=losses, it_per_s=round(speed, 3))
+    skipped = f", {watch.skipped} skipped" if watch.skipped else ""
+    LOGGER.info("<epoch:%3d, iter:%8s, lr:%.3e> %s (%.2f it/s%s)", epoch, f"{step:,}", rate, text, speed, skipped)
+    log.record("train", step, lr=rate, losses=losses, it_per_s=round(speed, 3), skipped=watch.skipped)
     log.scalars(step, {f"loss/{name}": value for name, value in losses.items()} | {"lr": rate})
 
 
-def save(model: ModelPlain, bar: TrainingBar, step: int) -> None:
-    """Save a checkpoint, but never one of a run that has gone astray over a good one.
+def is_sound(watch: Watch) -> bool:
+    """Whether the last iteration was not skipped; otherwise the update before may have spoilt the networks.
+
+    A checkpoint waits for that: of a run that has gone astray there is none, as iterations are skipped to its end.
+    """
+    watch.read()
+    return watch.in_a_row == 0
+
+
+def save(model: ModelPlain, watch: Watch, keep: KeepOptions | None, bar: TrainingBar, step: int) -> None:
+    """Save a checkpoint, but never one with weights that are no numbers over a good one; then remove older ones.
 
     Raises:
-        TrainingError: naming the losses, or what the last update has spoilt.
+        TrainingError: naming what the last update has spoilt.
     """
-    refuse_divergence(model, step)
     spoilt = model.not_finite()
     if spoilt:
         names = ", ".join(spoilt[:3]) + (f" and {len(spoilt) - 3} more" if len(spoilt) > 3 else "")
         raise TrainingError(f"iteration {step}: {names}: not a number or infinite any more. {ADVICE}")
+    if watch.in_a_row:
+        LOGGER.warning("the last %d iterations were skipped: see whether the results are good", watch.in_a_row)
     with bar.pause():
-        model.save(step)
-
-
-def refuse_divergence(model: ModelPlain, step: int) -> None:
-    """End a run whose loss is no number any more.
-
-    Raises:
-        TrainingError: naming the losses.
-    """
-    losses = model.current_log()
-    if not math.isfinite(losses.get("G_loss", 0.0)):  # none yet, where a run has just been resumed
-        shown = ", ".join(f"{name} {value}" for name, value in losses.items())
-        raise TrainingError(f"iteration {step}: the loss is not a number any more ({shown}). {ADVICE}")
+        sealed = model.save(step, skipped=watch.record)
+        if keep is not None and not watch.in_a_row:
+            prune(sealed, keep)
 
 
 def report_test(model: ModelPlain, test: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> Scores:
     """Scores, and for the test set pictures, of the images; returns the scores of the deployed weights."""
-    refuse_divergence(model, step)
     with bar.pause():
         table = test.run(model, step, log.picture if test.name == "test" else None)
     on, folder = ("", "") if test.name == "test" else (f" on {test.name}", f"{test.name}/")

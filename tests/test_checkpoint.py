@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from swinlet.checkpoint import newest_sealed, unsealed_steps, write_file, write_set
+from swinlet.checkpoint import SealedSet, newest_sealed, prune, unsealed_steps, write_best, write_file, write_set
 from swinlet.errors import CheckpointError
+from swinlet.options import KeepOptions
 from swinlet.utils.files import write_atomic
 from swinlet.weights import load_into, read_pth, read_weights
 
@@ -428,3 +429,129 @@ def test_a_label_with_a_path_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "models" / "2.json").write_text(json.dumps(manifest))
     assert (tmp_path / "models" / "2_/../../2_G.pth").is_file()
     assert newest_sealed(tmp_path / "models") is None
+
+
+# Pruning
+
+
+def saved(folder: Path, *steps: int) -> SealedSet:
+    sealed = [write_set(folder, step, {"G": A, "optimizerG": {"step": step}}, {}) for step in steps]
+    return sealed[-1]
+
+
+def whole_sets(folder: Path) -> list[int]:
+    """Steps that could be resumed; no file of another step may be left."""
+    sets = sorted(int(path.stem) for path in folder.glob("[0-9]*.json"))
+    names = sorted(f"{step}{tail}" for step in sets for tail in (".json", "_G.pth", "_optimizerG.pth"))
+    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith("best")) == names
+    return sets
+
+
+@pytest.mark.parametrize(
+    ("keep", "best", "left"),
+    [
+        ({"newest": 1}, None, [60]),
+        ({"newest": 2}, None, [50, 60]),
+        ({"newest": 9}, None, [10, 20, 30, 40, 50, 60]),
+        ({"newest": 1, "every": 20}, None, [20, 40, 60]),
+        ({"newest": 1}, 30, [30, 60]),
+        ({"newest": 1, "best": False}, 30, [60]),
+        ({"newest": 1}, 35, [60]),  # no checkpoint was saved at the best test
+        ({"newest": 2, "every": 30}, 10, [10, 30, 50, 60]),
+    ],
+)
+def test_what_pruning_keeps(tmp_path: Path, keep: dict[str, Any], best: int | None, left: list[int]) -> None:
+    newest = saved(tmp_path, 10, 20, 30, 40, 50, 60)
+    if best is not None:
+        write_best(tmp_path, "E", A, {"step": best, "psnr_y": 1.0})
+    prune(newest, KeepOptions(**keep))
+    assert whole_sets(tmp_path) == left
+    assert (tmp_path / "best_E.pth").exists() is (best is not None)
+    sealed = newest_sealed(tmp_path)
+    assert sealed is not None
+    assert sealed.step == 60
+
+
+def test_pruning_leaves_alone_what_is_not_its_own(tmp_path: Path) -> None:
+    newest = saved(tmp_path, 1, 2, 5, 4)  # 5: of an attempt that was given up
+    foreign = ["3_G.pth", "0_G.pth", "1_X.pth", "G.pth", "notes.json", "x.pruned", "02.pruned"]
+    for name in foreign:
+        (tmp_path / name).write_bytes(b"precious")
+    (tmp_path / "2.json").write_text("{")  # tells of no file
+    prune(newest, KeepOptions(newest=1))
+    left = {path.name for path in tmp_path.iterdir()}
+    own = {f"{step}{tail}" for step in (2, 4, 5) for tail in (".json", "_G.pth", "_optimizerG.pth")}
+    assert left == own | set(foreign)
+
+
+def test_nothing_is_pruned_where_the_newest_is_not_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    newest = saved(tmp_path, 1, 2, 3)
+    flip_a_byte(tmp_path / "3_G.pth")
+    prune(newest, KeepOptions(newest=1))
+    assert whole_sets(tmp_path) == [1, 2, 3]
+    assert "no checkpoint is removed" in caplog.text
+    sealed = newest_sealed(tmp_path)
+    assert sealed is not None
+    assert sealed.step == 2
+
+
+@pytest.mark.parametrize("instant", range(8))
+def test_a_crash_while_pruning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instant: int) -> None:
+    """Before each change of the folder: whatever has a manifest is whole, and the next pruning completes this one."""
+    newest = saved(tmp_path, 1, 2, 3)
+    calls: list[Path] = []
+
+    def crashing(name: str) -> Any:
+        real = getattr(Path, name)
+
+        def change(path: Path, *arguments: Any, **keys: Any) -> Any:
+            calls.append(path)
+            if len(calls) > instant:
+                raise KeyboardInterrupt
+            return real(path, *arguments, **keys)
+
+        return change
+
+    with monkeypatch.context() as patch:
+        for name in ("unlink", "replace"):
+            patch.setattr(Path, name, crashing(name))
+        with pytest.raises(KeyboardInterrupt):
+            prune(newest, KeepOptions(newest=1))
+    assert len(calls) == instant + 1
+    for manifest in tmp_path.glob("[0-9]*.json"):
+        assert (tmp_path / f"{manifest.stem}_G.pth").exists()
+        assert (tmp_path / f"{manifest.stem}_optimizerG.pth").exists()
+    prune(newest, KeepOptions(newest=1))
+    assert whole_sets(tmp_path) == [3]
+
+
+def test_a_set_written_again_after_a_crash_while_pruning_stays(tmp_path: Path) -> None:
+    saved(tmp_path, 1)
+    (tmp_path / "1.json").rename(tmp_path / "1.pruned")
+    prune(saved(tmp_path, 1, 2), KeepOptions(newest=2))
+    assert whole_sets(tmp_path) == [1, 2]
+
+
+def test_what_cannot_be_removed_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest = saved(tmp_path, 1, 2)
+
+    def refuse(path: Path, **_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        prune(newest, KeepOptions(newest=1))
+    assert "checkpoints to prune cannot be removed" in caplog.text
+    prune(newest, KeepOptions(newest=1))
+    assert whole_sets(tmp_path) == [2]
+
+
+def test_the_checksum_is_that_of_what_was_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a disk that returns something else would seal that."""
+    with monkeypatch.context() as patch:
+        patch.setattr("swinlet.checkpoint.write_file", lambda path, content: path.write_bytes(bytes(content)[:-1]))
+        write_set(tmp_path, 1, {"G": A}, {})
+    (tmp_path / "1.json").write_text((tmp_path / "1.json").read_text() + "}")
+    assert newest_sealed(tmp_path) is None

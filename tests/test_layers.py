@@ -16,6 +16,7 @@ LAYERS = [
     ["swinlet.cli"],
     ["swinlet.report"],
     ["swinlet.train", "swinlet.evaluation", "swinlet.installation"],
+    ["swinlet.watch"],
     ["swinlet.validation", "swinlet.utils.run_log"],
     ["swinlet.models.select_model"],
     ["swinlet.models.model_plain"],

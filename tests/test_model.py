@@ -542,6 +542,105 @@ class TestOptimizer:
         assert not torch.equal(before[0], scaled._trained[0])
 
 
+class TestSkippedSteps:
+    """A step whose loss or gradient is no number changes nothing."""
+
+    def state(self, model: Any) -> dict[str, torch.Tensor]:
+        networks = {"G": model.netG, "E": model.netE, "P": model.netP}
+        state = {f"{label}.{name}": p for label, net in networks.items() for name, p in net.named_parameters()}
+        for i, moments in model._optimizer.state_dict()["state"].items():
+            state |= {f"{i}.{name}": value for name, value in moments.items()}
+        return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+    def model(self, tmp_path: Path, waits: bool, **train: Any) -> Any:
+        """``waits``: as on a GPU, where nothing is read at each step; the kernel of the CPU knows the flag, too."""
+        model = swinlet.define_Model(options(tmp_path, "feature", E_decay=0.9, **train))
+        model.reads_are_free = not waits
+        model.init_train()
+        return model
+
+    def step(self, model: Any, step: int, fault: str = "") -> None:
+        data, handle = batch(step), None
+        if fault == "loss":
+            data["H"][0, 0, 0, 0] = torch.nan
+        elif fault == "gradient":
+            handle = model.netG.conv_first.weight.register_hook(lambda gradient: gradient * torch.inf)
+        torch.manual_seed(step)
+        model.feed_data(data)
+        model.optimize_parameters(step)
+        if handle is not None:
+            handle.remove()
+
+    @pytest.mark.parametrize("clip", [None, 0.1])
+    @pytest.mark.parametrize("fault", ["loss", "gradient"])
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_nothing_changes(self, tmp_path: Path, waits: bool, fault: str, clip: float | None) -> None:
+        keys: dict[str, Any] = {"G_optimizer_clipgrad": clip, "G_regularizer_clipstep": 1, "G_regularizer_orthstep": 1}
+        model, undisturbed = (self.model(tmp_path, waits, **keys) for _ in range(2))
+        with torch.no_grad():
+            for one in (model, undisturbed):
+                one.netG.conv_first.bias.fill_(2.0)  # the regularisers have something to do
+        for step in (1, 2):
+            self.step(model, step)
+            self.step(undisturbed, step)
+        before = self.state(model)
+        self.step(model, 3, fault)
+        names, values = model.outcome()
+        assert names == ["l_g_L1", "l_g_distill", "l_g_feature", "G_loss", "gradient norm"]
+        assert values.isfinite().all().item() is False
+        assert values[:-1].isfinite().all().item() is (fault == "gradient")
+        after = self.state(model)
+        assert before.keys() == after.keys()
+        assert not [name for name in before if not torch.equal(before[name], after[name])]
+        self.step(model, 4)
+        self.step(undisturbed, 4)
+        assert model.outcome()[1].isfinite().all()
+        expected, found = self.state(undisturbed), self.state(model)
+        assert not [name for name in expected if not torch.equal(expected[name], found[name])]
+        assert not torch.equal(before["E.conv_first.weight"], found["E.conv_first.weight"])
+
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_a_first_step(self, tmp_path: Path, waits: bool) -> None:
+        model = self.model(tmp_path, waits)
+        self.step(model, 1, "loss")
+        resumed = self.model(tmp_path, waits)
+        resumed.load_checkpoint(model.save(1))
+        for one in (model, resumed):
+            self.step(one, 2)
+        expected, found = self.state(model), self.state(resumed)
+        assert not [name for name in expected if not torch.equal(expected[name], found[name])]
+        assert found["0.step"] == 1
+
+    def test_waiting_for_the_device_or_not_is_the_same(self, tmp_path: Path) -> None:
+        models = [self.model(tmp_path, waits) for waits in (False, True)]
+        for model in models:
+            for step, fault in enumerate(["", "loss", "", "gradient", ""], start=1):
+                self.step(model, step, fault)
+        one, other = map(self.state, models)
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=1e-6, atol=1e-7)
+
+    @pytest.mark.parametrize("fault", ["loss", "gradient"])
+    def test_loss_scaling_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+        """The pixel loss is no number, but has no weight in the gradient; or the gradient is none."""
+
+        def with_scaler(*arguments: Any) -> Any:
+            accelerator = device.make_accelerator(*arguments)
+            accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+            return accelerator
+
+        monkeypatch.setattr(model_plain, "make_accelerator", with_scaler)
+        model = self.model(tmp_path, waits=True)
+        self.step(model, 1)
+        before = self.state(model)
+        if fault == "loss":
+            model._task._pixel_loss = lambda E, _: E.detach().sum() * torch.nan
+        self.step(model, 2, fault if fault == "gradient" else "")
+        after = self.state(model)
+        assert not [name for name in before if not torch.equal(before[name], after[name])]
+        assert model._scaler.get_scale() == (2.0**10 if fault == "loss" else 2.0**9)
+
+
 def test_networks_have_no_state_but_parameters(tmp_path: Path) -> None:
     """So that the moving average may leave buffers alone: they are derived from the options."""
     model = swinlet.define_Model(options(tmp_path, "feature"))

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from swinlet.errors import OptionError
 from swinlet.options import (
     DatasetOptions,
+    KeepOptions,
     NetworkOptions,
     Options,
     PathOptions,
@@ -563,6 +564,7 @@ def with_test(**keys: Any) -> dict[str, Any]:
         ({"train": {**COSINE, "G_scheduler_gamma": 0.5}}, "train.G_scheduler_gamma"),
         ({"train": {**RESTARTS, "G_scheduler_milestones": [5]}}, "train.G_scheduler_milestones"),
         ({"train": {"checkpoint_test": 5}}, "train.checkpoint_test"),
+        ({"train": {"keep_checkpoints": {"best": True}}}, "train.keep_checkpoints.best"),
     ],
 )
 def test_each_key_without_effect(data: dict[str, Any], key: str) -> None:
@@ -586,7 +588,8 @@ def test_each_key_without_effect(data: dict[str, Any], key: str) -> None:
         },
         {"netG": {"init_type": "normal", "init_gain": 0.1}},
         {"path": {"pretrained_optimizerG": "x"}, "train": {"G_optimizer_reuse": True}},
-        {**TEST, "train": {"checkpoint_test": 5}},
+        {**TEST, "train": {"checkpoint_test": 5, "keep_checkpoints": {"best": True}}},
+        {"train": {"keep_checkpoints": {"newest": 1}}},
         {"merge_bn": False, "dist": False, "gpu_ids": [1]},
     ],
 )
@@ -661,7 +664,7 @@ def test_schema_describes_every_key() -> None:
     schema = json_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     sections = [schema, *schema["$defs"].values()]
-    assert len(sections) == 6
+    assert len(sections) == 7
     for section in sections:
         assert section["additionalProperties"] is False
         for name, key in section["properties"].items():
@@ -785,7 +788,7 @@ def test_milestones_that_are_never_reached() -> None:
 def test_the_page_of_keys_is_fresh_and_complete() -> None:
     page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert page.rstrip() == markdown_reference().rstrip(), "docs/options.md is stale: make schema"
-    sections = {"path", "datasets", "netG", "netTeacher", "train"}
-    for section in (Options, PathOptions, DatasetOptions, NetworkOptions, TrainOptions):
+    sections = {"path", "datasets", "netG", "netTeacher", "train", "keep_checkpoints"}
+    for section in (Options, PathOptions, DatasetOptions, NetworkOptions, TrainOptions, KeepOptions):
         for name, field in section.model_fields.items():
             assert name in sections or f"| `{field.alias or name}` |" in page

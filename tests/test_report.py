@@ -196,6 +196,22 @@ class TestKinds:
         assert "Pixel loss (l_g_L1)" in page.figures()
         assert not page.all("img")
 
+    def test_a_pruned_run(self, runs: Path, photos: Path, tmp_path: Path) -> None:
+        """Scores are those of the run that keeps all, and evaluate takes its folder, too."""
+        data = tree(photos, tmp_path, keep_checkpoints={"newest": 1, "best": False})
+        data["train"]["G_optimizer_lr"] = 3e-3
+        assert train(parse_options(data))
+        assert [path.name for path in (tmp_path / "run" / "models").glob("*_G.pth")] == ["6_G.pth"]
+        whole, pruned = (make(tmp_path / "x.html", run) for run in (runs / "plain", tmp_path / "run"))
+        assert whole.figures() == pruned.figures()
+        quick = ["--testset", str(photos / "test"), "--device", "cpu", "--latency-size", "0"]
+        tables = [
+            CliRunner().invoke(app, ["evaluate", "--weights", f"A={run}", *quick]).stdout.replace(str(run), "")
+            for run in (runs / "plain", tmp_path / "run")
+        ]
+        assert "A " in tables[0]
+        assert tables[0] == tables[1]
+
     def test_curves_only(self, runs: Path, tmp_path: Path) -> None:
         page = make(tmp_path / "x.html", runs / "plain", "--curves-only")
         assert page.figures()

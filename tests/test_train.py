@@ -287,6 +287,25 @@ def wait_for(path: Path, text: str) -> None:
         time.sleep(0.02)
 
 
+class TestPruning:
+    def test_a_run_keeps_what_it_was_told_to_keep(self, photos: Path, tmp_path: Path) -> None:
+        keep = {"newest": 1, "every": 4, "best": False}
+        train(options(photos, tmp_path / "all"))
+        for total in (3, 6):  # resumed, too
+            train(options(photos, tmp_path / "some", keep_checkpoints=keep, total_iter=total))
+        left = sorted(path.name for path in (tmp_path / "some" / "run" / "models").iterdir())
+        labels = [".json", "_E.pth", "_G.pth", "_optimizerG.pth"]
+        assert left == sorted([f"{step}{tail}" for step in (4, 6) for tail in labels] + ["best.json", "best_E.pth"])
+        assert_same_run(tmp_path / "all" / "run", tmp_path / "some" / "run")
+
+    def test_the_best_stays(self, photos: Path, tmp_path: Path) -> None:
+        train(options(photos, tmp_path, total_iter=3, checkpoint_save=3))
+        path = tmp_path / "run" / "models" / "best.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"psnr_y": 99.0}))
+        train(options(photos, tmp_path, keep_checkpoints={"newest": 1}))
+        assert sorted(p.name for p in path.parent.glob("*_G.pth")) == ["3_G.pth", "6_G.pth"]
+
+
 class TestBest:
     """The deployed weights of the best test so far are kept."""
 

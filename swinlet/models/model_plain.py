@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from swinlet.checkpoint import SealedSet, write_best, write_set
@@ -39,6 +40,8 @@ class ModelPlain:
         netP: the translator (None unless features are distilled).
         netTeacher: the frozen teacher (None unless something is distilled).
 
+        reads_are_free: reading values off the device makes nothing wait (it does on CUDA).
+
     All are plain modules on ``device``; weights may be loaded into them before ``init_train``.
 
     Raises:
@@ -66,6 +69,7 @@ class ModelPlain:
         self._task = TrainingTask(opt.train, self.netG, distillation).to(self.device)
         self._images: dict[str, Tensor] = {}
         self._losses: dict[str, Tensor] = {}
+        self.reads_are_free = self.device.type != "cuda"
 
     def init_train(self, *, pretrained: bool = True) -> None:
         """Load the weights that ``path`` names, make netE a copy of netG, and set up the optimiser.
@@ -91,6 +95,9 @@ class ModelPlain:
             load_moments(optimizer, path.pretrained_optimizerG, "path.pretrained_optimizerG")
         prepared = cast("tuple[TrainingTask, torch.optim.Optimizer]", self._accelerator.prepare(self._task, optimizer))
         self._wrapped_task, self._optimizer = prepared
+        self._is_good = torch.ones((), dtype=torch.bool, device=self.device)
+        self._is_fused = bool(optimizer.param_groups[0]["fused"])
+        optimizer.register_step_pre_hook(self._tell_kernel)
         self._task.train()
         if self.netE is not None:
             self._averages: list[Tensor] = list(self.netE.parameters())
@@ -110,7 +117,11 @@ class ModelPlain:
         return image.float().div_(255) if image.dtype == torch.uint8 else image.float()
 
     def optimize_parameters(self, step: int) -> None:
-        """One update of student, translator and moving average, with the learning rate of iteration ``step``."""
+        """One update of student, translator and moving average, with the learning rate of iteration ``step``.
+
+        Where a loss or the norm of the gradient is no finite number, none of them changes, nor the optimiser's state.
+        That is decided on the device, which is not waited for.
+        """
         train = self.opt.train
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(train, step)
@@ -119,14 +130,48 @@ class ModelPlain:
         total = functools.reduce(torch.add, losses.values())
         self._optimizer.zero_grad(set_to_none=True)
         self._accelerator.backward(total)
-        if train.G_optimizer_clipgrad:
-            self._accelerator.clip_grad_norm_(self._trained, train.G_optimizer_clipgrad)
-        self._optimizer.step()
-        self._regularize(step)
-        if self.netE is not None:
-            self._average(self._averages, self._averaged, 0)
         self._images["E"] = E.detach()
         self._losses = {name: loss.detach() for name, loss in losses.items()} | {"G_loss": total.detach()}
+        self._outcome = torch.stack([*self._losses.values(), self._gradient_norm()])
+        self._is_good = self._outcome.isfinite().all()
+        self._step_optimizer()
+        self._regularize(step)
+        self._follow()
+
+    def _gradient_norm(self) -> Tensor:
+        """Of all that is trained, before it is clipped here where the options say so."""
+        limit = self.opt.train.G_optimizer_clipgrad
+        if limit:
+            return cast("Tensor", self._accelerator.clip_grad_norm_(self._trained, limit))
+        self._accelerator.unscale_gradients()
+        return get_total_norm([weight.grad for weight in self._trained if weight.grad is not None])
+
+    def _step_optimizer(self) -> None:
+        """With loss scaling the scaler is asked in any case: it looks at the gradients, and lowers its scale."""
+        if self._is_fused or self._scaler is not None or self._is_good:
+            self._optimizer.step()
+
+    def _tell_kernel(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Before each step: the fused kernel leaves weights, moments and counters alone where ``found_inf`` is 1.
+
+        A loss scaler has set it from the gradients alone.
+        """
+        if self._is_fused:
+            cast("Any", optimizer).found_inf = (~self._is_good).float()
+
+    def _follow(self) -> None:
+        """Move the average towards the student."""
+        if self.netE is None:
+            return
+        if self.reads_are_free:
+            if self._is_good:
+                self._average(self._averages, self._averaged, 0)
+            return
+        on_all = cast("Any", torch)  # functions that torch keeps private, and has no replacement for
+        with torch.no_grad():
+            way = on_all._foreach_sub(self._averaged, self._averages)
+            on_all._foreach_mul_(way, (1 - self.opt.train.E_decay) * self._is_good)
+            on_all._foreach_add_(self._averages, way)
 
     def _ask_teacher(self, L: Tensor) -> tuple[Tensor | None, list[Tensor]]:
         if self.netTeacher is None:
@@ -139,10 +184,14 @@ class ModelPlain:
         train = self.opt.train
         if step % train.checkpoint_save == 0:  # as in the reference: what is saved was not just pushed about
             return
-        if train.G_regularizer_orthstep and step % train.G_regularizer_orthstep == 0:
-            push_singular_values(self.netG)
-        if train.G_regularizer_clipstep and step % train.G_regularizer_clipstep == 0:
-            push_weights(self.netG)
+        orthogonal, clip = (
+            bool(every) and step % every == 0 for every in (train.G_regularizer_orthstep, train.G_regularizer_clipstep)
+        )
+        if (orthogonal or clip) and self._is_good:  # waits for the device, as singular values do
+            if orthogonal:
+                push_singular_values(self.netG)
+            if clip:
+                push_weights(self.netG)
 
     def current_learning_rate(self) -> float:
         """The learning rate of the last update."""
@@ -154,6 +203,13 @@ class ModelPlain:
         if not self._losses:
             return {}
         return dict(zip(self._losses, _read(self._losses.values()), strict=True))
+
+    def outcome(self) -> tuple[list[str], Tensor]:
+        """What decided whether the last step was taken: names of the losses and "gradient norm", and their values.
+
+        The values, (number of names,), are on the device: the step was skipped unless all are finite.
+        """
+        return [*self._losses, "gradient norm"], self._outcome
 
     def not_finite(self) -> list[str]:
         """Which weights, averages and moments are infinite or no numbers, by name. Waits for the device."""
@@ -192,10 +248,11 @@ class ModelPlain:
         """Folder of the run's checkpoints."""
         return self.opt.run_dir / "models"
 
-    def save(self, step: int) -> SealedSet:
+    def save(self, step: int, **record: Any) -> SealedSet:
         """Write ``models/{step}_{G,E,P,optimizerG}.pth`` and seal them; the teacher is not saved.
 
-        G and E carry the buffers that the official implementation expects, so that it loads them strictly.
+        G and E carry the buffers that the official implementation expects, so that it loads them strictly. The
+        manifest holds ``record`` besides.
 
         Raises:
             CheckpointError: the folder cannot be written.
@@ -210,6 +267,7 @@ class ModelPlain:
             "network": self._network_record(),
             "options": self.opt.model_dump(mode="json"),
             "scaler": None if scaler is None else scaler.state_dict(),
+            **record,
         }
         return write_set(self.models_dir, step, states, extra)
 

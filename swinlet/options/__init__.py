@@ -6,6 +6,7 @@ from swinlet.options.reference import json_schema, markdown_reference
 from swinlet.options.schema import (
     DatasetOptions,
     DatasetsOptions,
+    KeepOptions,
     NetworkOptions,
     Options,
     PathOptions,
@@ -16,6 +17,7 @@ from swinlet.options.schema import (
 __all__ = [
     "DatasetOptions",
     "DatasetsOptions",
+    "KeepOptions",
     "NetworkOptions",
     "Options",
     "PathOptions",

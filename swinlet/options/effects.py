@@ -98,6 +98,8 @@ def _training(opt: Options) -> Iterator[str]:
     if opt.datasets.test is None and opt.datasets.val is None:
         for name in _given(train, ("checkpoint_test",)):
             yield f"train.{name} (neither datasets.test nor datasets.val is set)"
+        for name in _given(train.keep_checkpoints, ("best",)) if train.keep_checkpoints is not None else ():
+            yield f"train.keep_checkpoints.{name} (neither datasets.test nor datasets.val is set)"
     if opt.path.pretrained_optimizerG is not None and not train.G_optimizer_reuse:
         yield "path.pretrained_optimizerG (train.G_optimizer_reuse is false)"
     if opt.path.pretrained_netE is not None and train.E_decay == 0:

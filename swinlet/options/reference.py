@@ -28,6 +28,7 @@ def markdown_reference() -> str:
         ("datasets.train, datasets.test, datasets.val", definitions["DatasetOptions"]),
         ("netG, netTeacher", definitions["NetworkOptions"]),
         ("train", definitions["TrainOptions"]),
+        ("train.keep_checkpoints (`null`, the default: all stay)", definitions["KeepOptions"]),
     ]
     return "\n".join([_HEAD, *(_table(title, section) for title, section in sections)])
 

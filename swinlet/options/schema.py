@@ -255,6 +255,14 @@ IntOrFloats = Annotated[
 ]
 
 
+class KeepOptions(Section):
+    """Which checkpoints of a run stay when a new one has been saved."""
+
+    newest: PositiveInt = Field(default=3, description="So many of the newest.")
+    every: PositiveInt | None = Field(default=None, description="Those whose iteration is a multiple of this.")
+    best: Bool = Field(default=True, description="The one of the best test's iteration, if there is one.")
+
+
 class TrainOptions(Section):
     """Losses, optimiser, schedule and rhythm of one run."""
 
@@ -318,12 +326,18 @@ class TrainOptions(Section):
         default=None, description="Every so many iterations, push weights into [-1.5, 1.5]."
     )
 
+    max_skipped_steps: PositiveInt = Field(
+        default=10,
+        description="Iterations in a row without a finite loss and gradient, each skipped, that end the run.",
+    )
+
     G_param_strict: Bool = Field(default=True, description="pretrained_netG must fit tensor by tensor.")
     E_param_strict: Bool = Field(default=True, description="pretrained_netE must fit tensor by tensor.")
 
     checkpoint_test: PositiveInt = Field(default=2000, description="Iterations between tests.")
     checkpoint_save: PositiveInt = Field(default=2000, description="Iterations between saved checkpoints.")
     checkpoint_print: PositiveInt = Field(default=200, description="Iterations between lines of the log.")
+    keep_checkpoints: KeepOptions | None = Field(default=None, description="Older checkpoints to keep; default: all.")
 
     model_config = ConfigDict(json_schema_extra={"patternProperties": {"^F_": {}}})
     _perceptual_keys: tuple[str, ...] = PrivateAttr(default=())

@@ -39,7 +39,7 @@ def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> No
     finally:
         with contextlib.suppress(OSError):  # gone where all went well
             temporary.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda file: file.write(text.encode(errors="replace")))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the renaming last through a power failure, on systems that can: not Windows, not every network drive."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -18,6 +18,26 @@ class StopRequest:
 
 
 @contextmanager
+def cleaning_up() -> Generator[None, None, None]:
+    """Make SIGTERM and SIGHUP, where they would end the process at once, leave the block as an exception does."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    numbers = [number for name in names if signal.getsignal(number := signal.Signals[name]) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+        numbers = []
+    for number in numbers:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
 def stop_signals() -> Generator[StopRequest, None, None]:
     """Catch SIGINT and SIGTERM inside the block; a second SIGINT interrupts at once."""
     stop = StopRequest()
