@@ -118,6 +118,7 @@ def test_teacher_is_frozen_and_outside_the_optimiser_and_the_checkpoint(tmp_path
 
 
 def test_student_and_translator_both_learn(tmp_path: Path) -> None:
+    torch.manual_seed(0)  # of drop-path, which may leave a block out for all images
     model = swinlet.define_Model(options(tmp_path, "feature"))
     model.init_train()
     before = [p.clone() for p in (*model.netG.parameters(), *model.netP.parameters())]
