@@ -124,13 +124,15 @@ def _read_whole(path: Path, key: str) -> bytes:
     limit = _max_weights_gb()
     try:
         return read_regular(path, int(limit * 1e9))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{key}: {path} does not exist") from error
-    except IsADirectoryError as error:
-        raise CheckpointError(f"{key}: {path} is a folder, not a weight file") from error
+    except FileNotFoundError:
+        raise CheckpointError(f"{key}: {path} does not exist") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{key}: {path} is a folder, not a weight file") from None
     except OSError as error:
         advice = " (SWINLET_MAX_WEIGHTS_GB raises the limit)" if error.errno == errno.EFBIG else ""
-        raise CheckpointError(f"{key}: {path} is not a readable weight file: {error.strerror}{advice}") from error
+        # The command line takes an OSError behind it for the machine's fault, as a disk that cannot be read.
+        cause = None if error.errno in (errno.EFBIG, errno.EINVAL) else error
+        raise CheckpointError(f"{key}: {path} is not a readable weight file: {error.strerror}{advice}") from cause
 
 
 def _max_weights_gb() -> float:

@@ -227,6 +227,11 @@ def test_a_network_of_terabytes_is_refused_by_its_key(key: str, value: object, m
     assert len(str(caught.value)) < 300
 
 
+def test_a_network_too_narrow_for_its_first_weights_is_refused_by_its_key() -> None:
+    with pytest.raises(OptionError, match=r"^netG\.embed_dim: init_type 'interpolation' needs at least 3$"):
+        define_G({"embed_dim": 2, "depths": [1], "num_heads": [1], "init_type": "interpolation"})
+
+
 def test_batches_of_terabytes_are_refused() -> None:
     message = refused(changed(("datasets", "train", "dataloader_batch_size"), 10**9))
     assert (
