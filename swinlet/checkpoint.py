@@ -19,7 +19,7 @@ import torch
 
 from swinlet.errors import CheckpointError
 from swinlet.options import KeepOptions
-from swinlet.utils.files import sha256_of, sync_folder, write_atomic
+from swinlet.utils.files import MAX_RECORD, read_regular, sha256_of, sync_folder, write_atomic
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -103,7 +103,7 @@ def read_best(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record: Any = json.loads(path.read_text(encoding="utf-8"))
+        record: Any = json.loads(read_regular(path, MAX_RECORD))
         found = (folder / record["file"]).is_file() and "psnr_y" in record
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         LOGGER.warning("%s: not readable, passed over: %s", path, error)
@@ -207,7 +207,7 @@ def _read_manifest(manifest: Path) -> tuple[SealedSet, dict[str, str]]:
     """The set that a manifest tells of, whose files have not been looked at, and their checksums by label."""
     step = int(manifest.stem)
     try:
-        content = cast("dict[str, Any]", json.loads(manifest.read_text(encoding="utf-8")))
+        content = cast("dict[str, Any]", json.loads(read_regular(manifest, MAX_RECORD)))
         entries = cast("dict[str, dict[str, str]]", content.pop("files"))
         names = {label: entry["name"] for label, entry in entries.items()}
         checksums = {label: entry["sha256"] for label, entry in entries.items()}

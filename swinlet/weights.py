@@ -1,10 +1,15 @@
 """Reading weight files, without running code from them, and loading them by name."""
 
+import errno
+import io
 import json
 import logging
+import math
+import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +20,16 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from swinlet.archive import MAX_TENSORS, checked_pth, safetensors_header
 from swinlet.errors import CheckpointError
+from swinlet.utils.files import MAX_RECORD, open_regular, read_regular
+from swinlet.utils.names import printable
 
 LOGGER = logging.getLogger("swinlet")
 
 DERIVED_BUFFERS = ("attn_mask", "relative_position_index")
 _LISTED = 4  # tensors named in a message
+_PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 # Where trainers put the weights inside a .pth, the best for deployment first.
 _WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model", "model_state_dict", "netG", "netE")
@@ -62,25 +71,38 @@ def read_weight_file(path: Path, key: str) -> WeightFile:
     content = _read_safetensors(path, key) if is_safetensors else read_pth(path, key)
     found_state = _find_state(content)
     if found_state is None:
-        found = list(cast("Mapping[str, Any]", content)) if isinstance(content, Mapping) else [type(content).__name__]
-        held = ", ".join(map(str, found))[:200] or "nothing"
+        found = list(cast("Mapping[Any, Any]", content)) if isinstance(content, Mapping) else [type(content).__name__]
+        held = ", ".join(map(_name, found[:10]))[:200] or "nothing"
         raise CheckpointError(f"{key}: {path} holds no network weights (found: {held})")
     wrapper, state = found_state
-    odd = next((name for name, tensor in state.items() if not _is_plain(tensor)), None)
+    if len(state) > MAX_TENSORS:
+        raise CheckpointError(f"{key}: {path} holds {len(state):,} tensors; no network has more than {MAX_TENSORS:,}")
+    odd = next((name for name, tensor in state.items() if not is_plain(tensor)), None)
     if odd is not None:
-        raise CheckpointError(f"{key}: {path}: {odd} is not stored as a plain tensor with all its values")
+        raise CheckpointError(f"{key}: {path}: {_name(odd)} is not stored as a plain tensor with all its values")
     prefix = "module."  # left by DataParallel
     if all(name.startswith(prefix) for name in state):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return WeightFile(path, f"{key}: {path}", state, wrapper)
 
 
+def _name(key: object) -> str:
+    """A key of a dict for a message. It may be anything; the text of a number with many digits takes long."""
+    short = isinstance(key, str) or (isinstance(key, int) and key.bit_length() < 64)
+    return printable(str(key))[:100] if short else type(key).__name__
+
+
 def _read_safetensors(path: Path, key: str) -> object:
-    _refuse_non_file(path, key)
+    content = _read_whole(path, key)
     try:
-        return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{key}: {path} is not a readable safetensors file: {error}") from error
+        header = safetensors_header(io.BytesIO(content), len(content))
+        if len(header) > MAX_TENSORS:
+            raise ValueError(f"it holds {len(header):,} tensors; no network has more than {MAX_TENSORS:,}")
+        # From memory, not mapped: a mapped file that another program shortens later kills the process.
+        return safetensors.torch.load(content)
+    except Exception as error:  # an unknown dtype is a KeyError, and so on
+        reason = f"unknown dtype {error}" if isinstance(error, KeyError) else error
+        raise CheckpointError(f"{key}: {path} is not a readable safetensors file: {reason}") from error
 
 
 def read_pth(path: Path, key: str) -> object:
@@ -89,20 +111,40 @@ def read_pth(path: Path, key: str) -> object:
     Raises:
         CheckpointError: missing, unreadable, or holding anything that would have to be executed.
     """
-    _refuse_non_file(path, key)
+    content = _read_whole(path, key)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols and old storage types: nothing to be done
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(checked_pth(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen kinds for broken files, none of them documented
         raise CheckpointError(f"{key}: {path} is not a readable weight file: {_reason(error)}") from error
 
 
-def _refuse_non_file(path: Path, key: str) -> None:
-    if not path.exists():
-        raise CheckpointError(f"{key}: {path} does not exist")
-    if not path.is_file():
-        raise CheckpointError(f"{key}: {path} is a folder, not a weight file")
+def _read_whole(path: Path, key: str) -> bytes:
+    limit = _max_weights_gb()
+    try:
+        return read_regular(path, int(limit * 1e9))
+    except FileNotFoundError:
+        raise CheckpointError(f"{key}: {path} does not exist") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{key}: {path} is a folder, not a weight file") from None
+    except OSError as error:
+        advice = " (SWINLET_MAX_WEIGHTS_GB raises the limit)" if error.errno == errno.EFBIG else ""
+        # The command line takes an OSError behind it for the machine's fault, as a disk that cannot be read.
+        cause = None if error.errno in (errno.EFBIG, errno.EINVAL) else error
+        raise CheckpointError(f"{key}: {path} is not a readable weight file: {error.strerror}{advice}") from cause
+
+
+def _max_weights_gb() -> float:
+    """$SWINLET_MAX_WEIGHTS_GB, or 2: the weights of the largest SwinIR with moments of an optimiser have 0.4."""
+    text = os.environ.get("SWINLET_MAX_WEIGHTS_GB") or "2"
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not 0 < limit < 1e6:
+        raise CheckpointError(f"SWINLET_MAX_WEIGHTS_GB: must be a number of gigabytes (got {text!r})")
+    return limit
 
 
 def _reason(error: Exception) -> str:
@@ -112,16 +154,18 @@ def _reason(error: Exception) -> str:
         return error.strerror
     if isinstance(error, pickle.UnpicklingError):
         refused = re.search(r"(?:GLOBAL|callable|type) ([\w.]+\.[\w.]+)", text)
+        if text.startswith("it"):  # of swinlet.archive
+            return f"{text}, which is refused for safety"
         named = f" ({refused[1]})" if refused else ""
         return f"it is damaged, of another format, or holds more than tensors{named}, which is refused for safety"
-    if "zip archive" in text:
+    if "zip archive" in text or isinstance(error, zipfile.BadZipFile):
         return "it is truncated or damaged"
     if isinstance(error, RuntimeError) and text:
         return text.splitlines()[0][:200]
     return f"it is empty, damaged or of another format ({type(error).__name__})"
 
 
-def _is_plain(tensor: Tensor) -> bool:
+def is_plain(tensor: Tensor) -> bool:
     """Dense, on the CPU, and no few values that claim to be many."""
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
         return False
@@ -152,11 +196,11 @@ def load_into(network: torch.nn.Module, state: Mapping[str, Tensor], *, strict: 
     """
     own = network.state_dict()
     wanted = without_derived_buffers(state)
-    faults = [f"{name} missing" for name in own if name not in wanted]
-    faults += [f"{name} unknown" for name in wanted if name not in own]
     shared = {name: tensor for name, tensor in wanted.items() if name in own}
-    misfits = {name: text for name, tensor in shared.items() if (text := _misfit(tensor, own[name]))}
-    faults += [f"{name} is {text}" for name, text in misfits.items()]
+    misfits, faults = _faults(own, wanted)
+    broken = [name for name, tensor in shared.items() if name not in misfits and not is_finite(tensor)]
+    if broken:
+        raise CheckpointError(f"{source}: {_some(broken)} holds values that are no numbers (NaN or infinite)")
     if faults and strict:
         raise CheckpointError(f"{source} does not fit the network: {_some(faults)}")
     fitting = {name: tensor for name, tensor in shared.items() if name not in misfits}
@@ -167,6 +211,25 @@ def load_into(network: torch.nn.Module, state: Mapping[str, Tensor], *, strict: 
     network.load_state_dict(fitting, strict=False)
 
 
+def check_fit(network: torch.nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that do not fit tensor by tensor, whatever their values; the network may be on the meta device.
+
+    Raises:
+        CheckpointError: naming the first tensors that do not fit.
+    """
+    _, faults = _faults(network.state_dict(), without_derived_buffers(state))
+    if faults:
+        raise CheckpointError(f"{source} does not fit the network: {_some(faults)}")
+
+
+def _faults(own: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[set[str], list[str]]:
+    """Which tensors have another shape or dtype, and all that does not fit, in words."""
+    texts = {name: text for name, tensor in wanted.items() if name in own and (text := _misfit(tensor, own[name]))}
+    faults = [f"{name} missing" for name in own if name not in wanted]
+    faults += [f"{name} unknown" for name in wanted if name not in own]
+    return set(texts), faults + [f"{name} is {text}" for name, text in texts.items()]
+
+
 def without_derived_buffers(state: Mapping[str, Any]) -> dict[str, Any]:
     """A state dict without the official SwinIR's buffers that follow from its configuration; ours computes them."""
     return {name: value for name, value in state.items() if name.rpartition(".")[2] not in DERIVED_BUFFERS}
@@ -174,16 +237,21 @@ def without_derived_buffers(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _some(faults: list[str]) -> str:
     rest = len(faults) - _LISTED
-    return "; ".join(faults[:_LISTED]) + (f"; and {rest} more" if rest > 0 else "")
+    return "; ".join(printable(fault[:200]) for fault in faults[:_LISTED]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def _misfit(tensor: Tensor, own: Tensor) -> str:
     """What keeps a tensor from being copied into the network's; "" if nothing does. Precisions are converted."""
     if tensor.shape != own.shape:
         return f"{tuple(tensor.shape)}, not {tuple(own.shape)}"
-    if tensor.is_floating_point() != own.is_floating_point():
+    if tensor.dtype not in _PRECISIONS:
         return f"{tensor.dtype}, not {own.dtype}"
     return ""
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are numbers, in the network's precision too."""
+    return bool(tensor.float().isfinite().all())
 
 
 @dataclass(frozen=True)
@@ -213,16 +281,16 @@ def recorded_network(path: Path) -> Recorded:
 
 def _metadata(path: Path) -> object:
     try:
-        with cast("Any", safetensors.safe_open)(path, "pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
+        with open_regular(path) as file:
+            metadata = safetensors_header(file, path.stat().st_size)["__metadata__"]
         return json.loads(metadata.get("config", "{}")) | {"net_type": metadata.get("net_type")}
-    except (OSError, ValueError, TypeError, RecursionError, safetensors.SafetensorError):
-        return None  # other programs write other metadata
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None  # other programs write other metadata, or none
 
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path, MAX_RECORD))
     except (OSError, ValueError, RecursionError):
         return None  # other programs' files
 
@@ -236,7 +304,8 @@ def _as_recorded(record: object) -> Recorded:
     if not isinstance(record, dict):
         return Recorded()
     net_type, img_range = (cast("dict[str, Any]", record).get(key) for key in ("net_type", "img_range"))
+    is_range = type(img_range) in (int, float) and 0 < cast("float", img_range) < 1e6  # not NaN, which is not below
     return Recorded(
         net_type if isinstance(net_type, str) else None,
-        float(img_range) if isinstance(img_range, int | float) else None,
+        float(cast("float", img_range)) if is_range else None,
     )

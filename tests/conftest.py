@@ -15,6 +15,7 @@ from PIL import Image
 from swinlet import kernels
 from swinlet.kernels.library import PathChoice
 from swinlet.models.select_network import define_G
+from tests.fuzz import TRIED
 from tests.native import levels, needs_native
 from tests.small_run import TEACHER
 
@@ -65,7 +66,10 @@ def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """With SWINLET_NO_SKIPS=1 (continuous integration) a skipped test fails the run."""
+    """How many cases the fuzzers tried; with SWINLET_NO_SKIPS=1 (continuous integration), that skipped tests fail."""
+    for what, outcomes in sorted(TRIED.items()):
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items()))
+        terminalreporter.write_line(f"tried: {what}: {counts}")
     skipped = terminalreporter.stats.get("skipped", [])
     if skipped and os.environ.get("SWINLET_NO_SKIPS") == "1":
         terminalreporter.write_line(f"{len(skipped)} tests skipped, which SWINLET_NO_SKIPS=1 forbids", red=True)

@@ -14,6 +14,8 @@ from PIL import Image
 from swinlet.errors import DataError
 from swinlet.utils.image_io import (
     IMAGE_SUFFIXES,
+    image_size,
+    is_gray,
     list_images,
     read_image,
     save_image,
@@ -263,10 +265,21 @@ def test_decompression_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = tmp_path / "bomb.png"
     Image.new("1", (40, 25)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
-    assert read_image(path, 1).shape == (25, 40, 1), "large, and Pillow warns, but no bomb yet"
+    assert read_image(path, 1).shape == (25, 40, 1), "where Pillow warns, and ours is the limit"
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
-    with pytest.raises(DataError, match=r"bomb\.png: DecompressionBombError: .*1000 pixels"):
-        read_image(path, 1)
+    monkeypatch.setenv("SWINLET_MAX_PIXELS", "1000")
+    assert read_image(path, 1).shape == (25, 40, 1), "where Pillow would refuse"
+    assert Image.MAX_IMAGE_PIXELS == 400, "as it was"
+    monkeypatch.setenv("SWINLET_MAX_PIXELS", "999")
+    for read in (image_size, is_gray, lambda path: read_image(path, 3)):
+        with pytest.raises(
+            DataError, match=r"bomb\.png: by its header it has more than 999 pixels.*SWINLET_MAX_PIXELS$"
+        ):
+            read(path)
+    for wrong in ("x", "-1", "1e9", "9" * 20):
+        monkeypatch.setenv("SWINLET_MAX_PIXELS", wrong)
+        with pytest.raises(DataError, match="SWINLET_MAX_PIXELS: must be a whole number of pixels"):
+            read_image(path, 1)
 
 
 def test_warnings_of_pillow_do_not_leak_from_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

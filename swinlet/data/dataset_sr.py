@@ -144,9 +144,9 @@ class DatasetSR(Dataset[dict[str, Any]]):
         if self._phase == "train":
             return {key: values[0] for key, values in self.batch([int(index)]).items()}
         pair = self._pairs[index]
-        whole = self._read(pair.H_array or pair.H_path)
-        L_file = pair.L_array or pair.L_path
-        L = bicubic_downscale(whole, self._scale) if L_file is None else self._read(L_file)
+        whole = self._read_H(pair)
+        low = self._read_L(pair)
+        L = bicubic_downscale(whole, self._scale) if low is None else low
         H = whole[: L.shape[0] * self._scale, : L.shape[1] * self._scale]
         return {"L": to_tensor(L), "H": to_tensor(H), **_paths(pair), "name": pair.name}
 
@@ -190,18 +190,34 @@ class DatasetSR(Dataset[dict[str, Any]]):
         top = word[0] * (pair.H_size[0] // scale - size + 1) >> 64
         left = word[1] * (pair.H_size[1] // scale - size + 1) >> 64
         mode = word[2] * MODES >> 64
-        whole = self._read(pair.H_array or pair.H_path)
-        L_file = pair.L_array or pair.L_path
+        whole = self._read_H(pair)
+        low = self._read_L(pair)
         L = (
             bicubic_downscale_crop(whole, scale, top, left, size, size)
-            if L_file is None
-            else self._read(L_file)[top : top + size, left : left + size]
+            if low is None
+            else low[top : top + size, left : left + size]
         )
         H = whole[top * scale : (top + size) * scale, left * scale : (left + size) * scale]
         for patch, out in ((L, L_out), (H, H_out)):
             # Turned out of the cache: reading the image itself in columns would take longer than a copy in rows.
             out[...] = augment(np.ascontiguousarray(patch), mode).transpose(2, 0, 1)
         return pair
+
+    def _read_H(self, pair: Pair) -> Array:
+        return self._read_sized(pair.H_array or pair.H_path, pair.H_size)
+
+    def _read_L(self, pair: Pair) -> Array | None:
+        """None where L is made from H."""
+        path = pair.L_array or pair.L_path
+        size = (pair.H_size[0] // self._scale, pair.H_size[1] // self._scale)
+        return None if path is None else self._read_sized(path, size)
+
+    def _read_sized(self, path: Path, size: Size) -> Array:
+        image = self._read(path)
+        if image.shape != (*size, self._n_channels):
+            now, before = "x".join(map(str, image.shape)), "x".join(map(str, (*size, self._n_channels)))
+            raise DataError(f"{path}: changed since the data set was checked: {now} values, not {before}")
+        return image
 
     def _order(self, epoch: int) -> npt.NDArray[np.intp]:
         if self._last_order is None or self._last_order[0] != epoch:

@@ -161,8 +161,8 @@ def _fingerprint(path: Path, name: str) -> SourceFile:
 def _load(path: Path) -> Array | None:
     """A .npy file that is there and whole."""
     try:
-        return np.load(path, mmap_mode="r")
-    except (FileNotFoundError, ValueError, EOFError):
+        return prepared.load_array(path)
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -11,13 +11,13 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from swinlet.errors import DataError
-from swinlet.utils.files import sha256_of
+from swinlet.utils.files import open_regular, read_regular, sha256_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,6 +28,7 @@ INDEX, ARRAYS, LOCK = "index.json", "arrays", ".swinlet-prepare.lock"
 FORMAT = "swinlet prepared images"
 VERSION = 1
 
+_MAX_INDEX = 1 << 30  # bytes; an image takes about 600
 _MAPS = 16384  # open maps of one process; Linux allows 65,530, and files beyond this number are just opened again
 
 
@@ -47,11 +48,11 @@ class SourceFile(_Record):
 class ArrayFile(_Record):
     """A .npy file of ``arrays/`` and what is in it."""
 
-    file: str
-    size: int
+    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.npy$")  # nothing outside of the folder, as others are removed by name
+    size: PositiveInt
     sha256: str
-    height: int
-    width: int
+    height: PositiveInt
+    width: PositiveInt
 
 
 class Image(_Record):
@@ -98,7 +99,7 @@ def is_prepared(folder: Path) -> bool:
         DataError: it cannot be read.
     """
     try:
-        with (folder / INDEX).open("rb") as file:
+        with open_regular(folder / INDEX) as file:
             return FORMAT.encode() in file.read(200)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
@@ -114,7 +115,7 @@ def read_index(folder: Path) -> Index:
     """
     path = folder / INDEX
     try:
-        return Index.model_validate(json.loads(path.read_bytes()))
+        return Index.model_validate(json.loads(read_regular(path, _MAX_INDEX)))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # pydantic's is a ValueError, too
@@ -182,6 +183,27 @@ def is_unchanged(path: Path, source: SourceFile) -> bool:
         return False
 
 
+def load_array(path: Path) -> Array:
+    """A .npy file, uint8 (H, W, C), mapped into memory, not writable.
+
+    Raises:
+        OSError: it is missing, no ordinary file, or cannot be read.
+        ValueError: it is damaged, or holds something else.
+    """
+    with open_regular(path) as file:  # numpy would wait for a pipe, and open archives
+        if file.read(6) != b"\x93NUMPY":
+            raise ValueError("it is no .npy file")
+    try:
+        array: object = np.load(path, mmap_mode="r")
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # numpy reads the header with Python's own parser, which raises a dozen kinds
+        raise ValueError(f"it is damaged ({type(error).__name__})") from error
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3:
+        raise ValueError("it holds no 8-bit image")
+    return np.asarray(cast("Array", array))  # plain, as views of numpy's memmap class are slow to make
+
+
 @lru_cache(maxsize=_MAPS)
 def map_array(path: Path) -> Array:
     """A prepared image, uint8 (H, W, C), not writable: pages are read from disk when they are looked at.
@@ -192,8 +214,8 @@ def map_array(path: Path) -> Array:
         DataError: the file is gone or damaged.
     """
     try:
-        return np.asarray(np.load(path, mmap_mode="r"))  # plain, as views of numpy's memmap class are slow to make
-    except (OSError, ValueError, EOFError) as error:
+        return load_array(path)
+    except (OSError, ValueError) as error:
         raise DataError(
             f"cannot read the prepared image {path}: {error}. See 'swinlet prepare --verify {path.parent.parent}'"
         ) from error

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from swinlet.checkpoint import newest_weights
 from swinlet.errors import CheckpointError
 from swinlet.evaluation.results import RESERVED, TEACHER, ModelCard
@@ -91,9 +89,6 @@ def _open(
     path: Path, key: str, label: str, scale: int | None, net_types: Mapping[str | None, str]
 ) -> tuple[SwinIR, WeightFile]:
     file = read_weight_file(path, key)
-    broken = next((name for name, tensor in file.state.items() if not _is_finite(tensor)), None)
-    if broken is not None:
-        raise CheckpointError(f"{file.source}: {broken} holds values that are no numbers (NaN or infinite)")
     given = net_types.get(label, net_types.get(None))
     try:
         network = open_network(file, default_type=given or ("swinir" if label == TEACHER else None))
@@ -114,10 +109,6 @@ def _newest_in(run: NamedFile, problems: list[str]) -> Path:
     if path is None:
         raise CheckpointError(f"{run.origin}: {run.path} is a folder without weights in {folder}: name a weight file")
     return path
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def _name_of(network: SwinIR) -> str:

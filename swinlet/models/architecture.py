@@ -10,6 +10,8 @@ from torch import Tensor
 from swinlet.errors import CheckpointError
 from swinlet.models.network_swinir import UPSAMPLER_WIDTH
 
+_TENSORS_OF_A_BLOCK = 4  # at least; a whole one has 12 or 13, and what is missing is named later
+
 # What weights never tell: how the image is scaled inside, how training regularised.
 NOT_IN_WEIGHTS = ("img_range", "drop_path_rate")
 
@@ -108,7 +110,10 @@ def _depths(state: Mapping[str, Tensor]) -> list[int]:
                 raise KeyError(f"layers.{i}.residual_group.blocks.{j}")
     if not blocks or max(blocks) >= len(blocks):
         raise KeyError(f"layers.{next(i for i in range(len(blocks) + 1) if i not in blocks)}.residual_group.blocks.0")
-    return [len(blocks[i]) for i in range(len(blocks))]
+    depths = [len(blocks[i]) for i in range(len(blocks))]
+    if sum(depths) > len(state) // _TENSORS_OF_A_BLOCK:
+        raise ValueError("blocks in name only")
+    return depths
 
 
 def _ratio(hidden: int, dim: int) -> float:

@@ -26,6 +26,12 @@ Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, fixed by the official checkpoints
 UPSAMPLER_WIDTH = 64
 
+MAX_VALUES = 10**9
+"""A network may have so many weights and buffered values; the largest published SwinIR has 28 million."""
+
+_LIMITS = {"embed_dim": 2**16, "img_size": 2**16, "window_size": 2**8, "mlp_ratio": 2**10, "img_range": 10**6}
+_MAX_BLOCKS = 1000
+
 
 def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pad (N,C,H,W) at the bottom and right to a multiple of ``multiple`` by reflection.
@@ -353,19 +359,41 @@ def check_config(config: Mapping[str, Any]) -> None:
         faults.append(f"resi_connection: {config['resi_connection']!r} is neither '1conv' nor '3conv'")
     elif config["resi_connection"] == "3conv" and dim < 4:
         faults.append(f"embed_dim: {dim} is too narrow for resi_connection '3conv' (at least 4)")
+    faults += [f"{key}: {config[key]} is not positive" for key in _LIMITS if not config[key] > 0]  # or no number
+    faults += [f"{key}: {config[key]} is more than {limit}" for key, limit in _LIMITS.items() if config[key] > limit]
+    if sum(depths) > _MAX_BLOCKS:
+        faults.append(f"depths: {sum(depths)} blocks are more than {_MAX_BLOCKS}")
     if not depths or min(depths) < 1:
-        faults.append(f"depths: {list(depths)} needs at least one RSTB and one block in each")
+        faults.append(f"depths: {_shown(depths)} needs at least one RSTB and one block in each")
     if len(depths) != len(heads):
         faults.append(f"num_heads: {len(heads)} entries for {len(depths)} entries of depths")
     if any(head < 1 or dim % head for head in heads):
-        faults.append(f"embed_dim: {dim} is not a multiple of every entry of num_heads {list(heads)}")
-    sizes = ("embed_dim", "img_size", "window_size")
-    faults += [f"{key}: {config[key]} is not positive" for key in sizes if config[key] < 1]
-    if config["img_range"] <= 0:
-        faults.append(f"img_range: {config['img_range']} is not positive")
-    if int(dim * config["mlp_ratio"]) < 1:
+        faults.append(f"embed_dim: {dim} is not a multiple of every entry of num_heads {_shown(heads)}")
+    if 0 < config["mlp_ratio"] < 1 and int(dim * config["mlp_ratio"]) < 1:
         faults.append(f"mlp_ratio: {config['mlp_ratio']} leaves no hidden width")
     if not 0 <= config["drop_path_rate"] < 1:
         faults.append(f"drop_path_rate: {config['drop_path_rate']} is not in [0, 1)")
+    if not faults:
+        values = _values(config)
+        largest = max(values, key=values.__getitem__)
+        if (total := sum(values.values())) > MAX_VALUES:
+            faults.append(f"{largest}: {config[largest]} makes a network of {total:,} values, more than {MAX_VALUES:,}")
     if faults:
         raise ValueError("; ".join(faults))
+
+
+def _shown(values: Sequence[int]) -> str:
+    text = str(list(values))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _values(config: Mapping[str, Any]) -> dict[str, int]:
+    """About how many weights and buffered values a network has, by the argument that makes them many."""
+    depths, dim, window, img_size = config["depths"], config["embed_dim"], config["window_size"], config["img_size"]
+    of_block = 4 * dim**2 + 2 * dim * int(dim * config["mlp_ratio"])
+    tables = sum(depth * heads for depth, heads in zip(depths, config["num_heads"], strict=True)) * (2 * window) ** 2
+    return {
+        "embed_dim": sum(depths) * of_block + (len(depths) + 1) * 9 * dim**2,
+        "window_size": tables + 2 * sum(depths) * window**4,  # whole numbers of 8 bytes
+        "img_size": (img_size + window) ** 2 * (window**2 + dim * config["ape"]),
+    }

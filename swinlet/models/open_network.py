@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from swinlet.errors import CheckpointError, OptionError
@@ -11,7 +12,7 @@ from swinlet.models.network_swinir import SwinIR
 from swinlet.models.select_network import check_recorded, given_config, select_network
 from swinlet.options import NetworkOptions
 from swinlet.options.names import NETWORKS
-from swinlet.weights import Recorded, WeightFile, load_into, recorded_network
+from swinlet.weights import Recorded, WeightFile, check_fit, load_into, recorded_network, without_derived_buffers
 
 # Keys that BasicSR and the official SwinIR put their weights under. V2 has never been saved so.
 _OFFICIAL_WRAPPERS = ("params", "params_ema")
@@ -52,12 +53,24 @@ def open_network(
         config = _agreed(file.state, config, section, file.source, section_name)
     net_type = section.net_type if section is not None else _net_type(file, recorded, default_type)
     try:
+        # Without memory first: a small file may have the shapes of a huge network, or one tensor under many names.
+        with torch.device("meta"):
+            check_fit(select_network(net_type)(**config), file.state, file.source)
+        _refuse_shared(file)
         network = select_network(net_type)(**config)
     except ValueError as error:
         raise CheckpointError(f"{file.source}: these are not the weights of a SwinIR: {error}") from error
     load_into(network, file.state, strict=True, source=file.source)
     check_recorded(network, recorded, file.source)
     return network
+
+
+def _refuse_shared(file: WeightFile) -> None:
+    tensors: list[Tensor] = list(without_derived_buffers(file.state).values())  # blocks do share those
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    claimed, stored = sum(tensor.nbytes for tensor in tensors), sum(storages.values())
+    if claimed > stored:
+        raise CheckpointError(f"{file.source}: its tensors share values: {claimed:,} bytes made of {stored:,}")
 
 
 def _net_type(file: WeightFile, recorded: Recorded, default_type: str | None) -> str:

@@ -1,5 +1,6 @@
 """The optimiser, and taking over the state of another."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +10,7 @@ from torch import nn
 
 from swinlet.errors import CheckpointError
 from swinlet.options import TrainOptions
-from swinlet.weights import read_pth
+from swinlet.weights import is_finite, is_plain, read_pth
 
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -32,6 +33,10 @@ def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     return {f"{index}.{name}": moments[name] for index, moments in state.items() for name in _MOMENTS}
 
 
+def _are_moments(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and is_plain(tensor) and is_finite(tensor)
+
+
 def load_moments(optimizer: torch.optim.Optimizer, path: Path, key: str) -> None:
     """Take over steps and moments; learning rate, betas, weight decay and kernel stay those of the optimiser.
 
@@ -45,8 +50,14 @@ def load_moments(optimizer: torch.optim.Optimizer, path: Path, key: str) -> None
         state = {index: {name: entry[name] for name in ("step", *_MOMENTS)} for index, entry in saved["state"].items()}
         shapes = {(index, tuple(entry[name].shape)) for index, entry in state.items() for name in _MOMENTS}
         steps = [float(entry["step"]) for entry in state.values()]
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        broken = [
+            f"{index}.{name}" for index, entry in state.items() for name in _MOMENTS if not _are_moments(entry[name])
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{key}: {path} holds no state of Adam") from error
+    if broken or not all(0 <= step < math.inf for step in steps):
+        where = broken[0] if broken else "step"
+        raise CheckpointError(f"{key}: {path}: {where} holds values that are no moments of Adam")
     if any(index not in range(len(parameters)) or shape != parameters[index].shape for index, shape in shapes):
         raise CheckpointError(f"{key}: {path} belongs to other networks: its tensors do not fit the optimiser's")
     for (index, entry), step in zip(state.items(), steps, strict=True):

@@ -30,10 +30,10 @@ def define_G(opt: NetworkOptions | Options | Mapping[str, Any], section: str = "
         opt = parse_section(NetworkOptions, opt, section)
     try:
         network = select_network(opt.net_type)(**given_config(opt))
+        init_weights(network, opt.init_type, opt.init_gain)
     except ValueError as error:
         lines = [f"{section}.{fault}" for fault in str(error).split("; ")]
         raise OptionError("\n".join(lines)) from error
-    init_weights(network, opt.init_type, opt.init_gain)
     return network
 
 

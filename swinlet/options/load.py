@@ -19,12 +19,18 @@ from swinlet.options.schema import ConflictError, Options, Section
 SectionT = TypeVar("SectionT", bound=Section)
 KeyPath = tuple[str, ...]
 
+MAX_BYTES = 100_000
+"""Of an option file; with all keys it has 5,000, and JSON with comments takes 40 seconds a megabyte to read."""
+
+_LISTED = 100  # faults in a message
+
 _PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}  # as the reference's command line has them
 
 _MESSAGES = {  # where pydantic speaks of Python rather than of option files
     "model_type": "must be a section {{...}}",
     "tuple_type": "must be a list",
     "path_type": "must be a path",
+    "int_parsing_size": "must have at most 64 bits",
     "too_short": "must have at least {min_length} item(s)",
     "too_long": "must have at most {max_length} item(s)",
 }
@@ -52,10 +58,14 @@ def load_options(path: str | Path, overrides: Sequence[str] = ()) -> Options:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:  # may be a pipe, as of a shell's <(...)
+            content = file.read(MAX_BYTES + 1)
+        text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise OptionError(f"{path}: cannot read the option file: {reason}") from error
+    if len(content) > MAX_BYTES:
+        raise OptionError(f"{path}: an option file has at most {MAX_BYTES:,} bytes: this is another file")
     if not text.strip():
         raise OptionError(f"{path}: the file is empty")
     try:
@@ -113,7 +123,8 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
 
 
 def _all_faults(source: str, faults: Sequence[str]) -> OptionError:
-    return OptionError("\n  ".join([f"{source}:", *faults]))
+    more = [f"and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
+    return OptionError("\n  ".join([f"{source}:", *faults[:_LISTED], *more]))
 
 
 def _validate(kind: type[SectionT], data: object) -> tuple[SectionT | None, list[str]]:
@@ -243,9 +254,15 @@ def _describe(kind: type[BaseModel], detail: ErrorDetails) -> str:
         return f"{where}: missing"
     message = _MESSAGES.get(detail["type"], "").format(**detail.get("ctx", {}))
     message = message or detail["msg"].removeprefix("Value error, ")
-    given = _printable(json.dumps(detail["input"], default=str, ensure_ascii=False))
-    given = given if len(given) <= 60 else f"{given[:57]}..."
-    return f"{where}: {message[:1].lower()}{message[1:]} (got {given})"
+    return f"{where}: {message[:1].lower()}{message[1:]} (got {_given(detail['input'])})"
+
+
+def _given(value: object) -> str:
+    try:
+        text = _printable(json.dumps(value, default=str, ensure_ascii=False))
+    except (ValueError, RecursionError):  # Python refuses to write numbers of thousands of digits
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _hint(kind: type[BaseModel], model: type[BaseModel] | None, key: str) -> str:
@@ -287,6 +304,7 @@ def _resolve(kind: type[BaseModel], detail: ErrorDetails) -> tuple[type[BaseMode
 
 def _show(path: Sequence[str]) -> str:
     """A key path for people; keys that are no plain names are quoted."""
+    path = [key if len(key) <= 100 else f"{key[:97]}..." for key in path]
     return ".".join(key if re.fullmatch(r"[\w$][\w-]*", key) else _printable(json.dumps(key)) for key in path)
 
 

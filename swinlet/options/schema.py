@@ -4,6 +4,7 @@ The keys are those of the reference (KAIR), so that its files run unmodified. A 
 means "the preset of ``net_type``".
 """
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -29,13 +30,36 @@ from typing_extensions import Self
 
 from swinlet.options.names import DatasetName, DistillationName, ModelName, NetworkName
 
-Int = Annotated[int, Strict()]
-Float = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+_MAX_FLOAT = 1e30  # products of a few such numbers are still numbers; float32 ends at 3e38
+
+
+_MAX_BATCH = 4 * 10**9  # bytes; floats, gradients and features of so many pixels take hundreds of times as much
+_MAX_NAME = 255  # bytes of a file name, on all usual systems
+
+
+def _int64(value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("must have at most 64 bits")
+    return value
+
+
+def _moderate(value: float) -> float:
+    if abs(value) > _MAX_FLOAT:
+        raise ValueError(f"must be at most {_MAX_FLOAT:g}")
+    return value
+
+
+_StrictInt = Annotated[int, Strict()]
+_StrictFloat = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+# Limits that nobody comes near stand last, and so outside of the JSON Schema and the reference.
+_IN_64_BITS, _MODERATE = AfterValidator(_int64), AfterValidator(_moderate)
+Int = Annotated[_StrictInt, _IN_64_BITS]
+PositiveInt = Annotated[_StrictInt, Field(gt=0), _IN_64_BITS]
+NaturalInt = Annotated[_StrictInt, Field(ge=0), _IN_64_BITS]
+PositiveFloat = Annotated[_StrictFloat, Field(gt=0), _MODERATE]
+NaturalFloat = Annotated[_StrictFloat, Field(ge=0), _MODERATE]
+Fraction = Annotated[_StrictFloat, Field(ge=0, lt=1)]
 Bool = Annotated[bool, Strict()]
-PositiveInt = Annotated[Int, Field(gt=0)]
-NaturalInt = Annotated[Int, Field(ge=0)]
-PositiveFloat = Annotated[Float, Field(gt=0)]
-NaturalFloat = Annotated[Float, Field(ge=0)]
 
 
 def _exact_int(value: object) -> object:
@@ -66,6 +90,8 @@ def expand_path(value: object) -> object:
     value = re.sub(r"\$\{([^}]*)\}", lambda match: os.environ[match[1]], value)
     if not _can_be_written(value):
         raise ValueError("holds characters that no file name can hold")
+    if len(value) > 4096 or any(len(os.fsencode(part)) > _MAX_NAME for part in re.split(r"[\\/]", value)):
+        raise ValueError(f"is too long: a name has at most {_MAX_NAME} bytes, a path 4096 characters")
     try:
         return Path(value).expanduser()
     except RuntimeError as error:  # ~somebody
@@ -92,8 +118,17 @@ def _can_be_written(name: str) -> bool:
 def _folder_name(value: str) -> str:
     """The task becomes a folder name below ``path.root``; it must not lead elsewhere."""
     bad = re.search(r'[\\/:*?"<>|\x00-\x1f]', value) or not _can_be_written(value)
+    if not bad and len(os.fsencode(value)) > _MAX_NAME:
+        raise ValueError(f"is too long: a folder name has at most {_MAX_NAME} bytes")
     if bad or not value.strip() or value in (".", "..") or value[-1] in " .":  # Windows drops the last two
         raise ValueError("cannot be a folder name")
+    return value
+
+
+def _shown_name(value: str) -> str:
+    """For names that go into logs."""
+    if len(value) > _MAX_NAME or not value.isprintable():
+        raise ValueError(f"must be printable, and have at most {_MAX_NAME} characters")
     return value
 
 
@@ -167,7 +202,7 @@ class PathOptions(Section):
 class DatasetOptions(Section):
     """One folder of high-resolution images, with an optional folder of low-resolution partners."""
 
-    name: str = Field(default="dataset", description="Name shown in the log.")
+    name: Annotated[str, AfterValidator(_shown_name)] = Field(default="dataset", description="Name shown in the log.")
     dataset_type: DatasetName = Field(default="sr", description="Kind of dataset.")
     dataroot_H: FilePath = Field(
         description="Folder with high-resolution images, searched recursively; or a prepared folder."
@@ -223,7 +258,7 @@ class NetworkOptions(Section):
     qkv_bias: Bool | None = Field(default=None, description="Bias in the query, key and value projections.")
     patch_norm: Bool | None = Field(default=None, description="LayerNorm after the patch embedding.")
     ape: Bool | None = Field(default=None, description="Absolute position embedding.")
-    drop_path_rate: Annotated[Float, Field(ge=0, lt=1)] | None = Field(
+    drop_path_rate: Fraction | None = Field(
         default=None, description="Stochastic depth rate of the last block; reference: 0.1."
     )
     init_type: Literal[
@@ -267,7 +302,7 @@ class TrainOptions(Section):
     """Losses, optimiser, schedule and rhythm of one run."""
 
     total_iter: PositiveInt = Field(default=20000, description="Iterations of the whole run.")
-    manual_seed: Annotated[Int, Field(ge=0, lt=2**63)] = Field(
+    manual_seed: Annotated[_StrictInt, Field(ge=0, lt=2**63)] = Field(
         default=0, description="Seed of first weights, samples and drop-path."
     )
     precision: Precision = Field(default="fp32", description="Of the student's forward pass; fp16 needs a GPU.")
@@ -290,13 +325,11 @@ class TrainOptions(Section):
         default=None, description="[student stage, teacher stage] pairs; default: i with i."
     )
 
-    E_decay: Annotated[Float, Field(ge=0, lt=1)] = Field(default=0.999, description="Decay of the EMA; 0: none.")
+    E_decay: Fraction = Field(default=0.999, description="Decay of the EMA; 0: none.")
 
     G_optimizer_type: Literal["adam", "adamw"] = Field(default="adam", description="Optimiser.")
     G_optimizer_lr: PositiveFloat = Field(default=2e-4, description="Base learning rate.")
-    G_optimizer_betas: tuple[Annotated[Float, Field(ge=0, lt=1)], Annotated[Float, Field(ge=0, lt=1)]] = Field(
-        default=(0.9, 0.999), description="Adam's betas."
-    )
+    G_optimizer_betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), description="Adam's betas.")
     G_optimizer_wd: NaturalFloat = Field(default=0.0, description="Weight decay.")
     G_optimizer_clipgrad: NaturalFloat | None = Field(
         default=None, description="Largest norm of the gradient of all that is trained; none: no limit."
@@ -353,7 +386,7 @@ class TrainOptions(Section):
         if not isinstance(data, dict):
             return handler(data)
         section = cast("dict[str, Any]", data)
-        names = tuple(key for key in section if key.startswith("F_"))
+        names = tuple(key for key in section if re.fullmatch(r"F_[\w.-]{0,100}", key))
         train = handler({key: value for key, value in section.items() if key not in names})
         train._perceptual_keys = names
         return train
@@ -362,6 +395,10 @@ class TrainOptions(Section):
         """Milestones that fall; periods and weights of the cosine that do not belong together."""
         if list(self.G_scheduler_milestones) != sorted(self.G_scheduler_milestones):
             yield Conflict(("G_scheduler_milestones",), "must rise")
+        lowered = len(self.G_scheduler_milestones) * math.log(self.G_scheduler_gamma)
+        if math.log(self.G_optimizer_lr) + lowered > math.log(_MAX_FLOAT):
+            keys = ("G_scheduler_gamma", "G_scheduler_milestones", "G_optimizer_lr")
+            yield Conflict(keys, f"{self.G_scheduler_gamma:g} makes the learning rate larger than {_MAX_FLOAT:g}")
         if self.G_scheduler_type != "CosineAnnealingWarmRestarts":
             return
         periods, weights = self.G_scheduler_periods, self.G_scheduler_restart_weights
@@ -442,7 +479,15 @@ class Options(Section):
                 yield Conflict(
                     (f"{name}.in_chans", "n_channels"), f"{network.in_chans}, but n_channels is {self.n_channels}"
                 )
-        patch = self.datasets.train.H_size if self.datasets.train else 0
+        train = self.datasets.train
+        patch = train.H_size if train else 0
+        batch_bytes = patch**2 * self.n_channels * train.dataloader_batch_size if train else 0
+        if batch_bytes > _MAX_BATCH:
+            keys = ("datasets.train.dataloader_batch_size", "datasets.train.H_size")
+            text = (
+                f"with H_size {patch}, a batch has {batch_bytes / 1e9:.3g} GB of pixels, more than {_MAX_BATCH / 1e9:g}"
+            )
+            yield Conflict(keys, text)
         if patch % self.scale:
             yield Conflict(("datasets.train.H_size", "scale"), f"{patch} is not a multiple of scale {self.scale}")
 

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import os
+import stat
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -13,6 +14,9 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+MAX_RECORD = 16 << 20
+"""Bytes of a JSON file that a run writes."""
 
 
 def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
@@ -57,14 +61,47 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open an ordinary file for reading; a pipe, which may wait for ever, or a device without end is refused.
+
+    Raises:
+        OSError: it is something else, or cannot be read.
+    """
+    extra = [getattr(os, name, 0) for name in ("O_NONBLOCK", "O_BINARY")]  # of Unix, of Windows
+    handle = os.open(path, sum(extra, os.O_RDONLY))
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, not an ordinary file", str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The content of an ordinary file of at most ``limit`` bytes, whatever its size was said to be.
+
+    Raises:
+        OSError: it is larger, something else, or cannot be read.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
+    return content
+
+
 def sha256_of(path: Path) -> str:
     """Checksum of a file's content, in hexadecimal.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it is no ordinary file, or cannot be read.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

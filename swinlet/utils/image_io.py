@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import uuid
 import warnings
@@ -15,6 +16,7 @@ import torch
 from PIL import Image, ImageOps
 
 from swinlet.errors import DataError
+from swinlet.utils.files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 """What :func:`list_images` takes for an image, in lower case."""
+
+MAX_PIXELS = 89_478_485
+"""Of an image, unless $SWINLET_MAX_PIXELS says otherwise: 256 MB in RGB, where Pillow begins to warn."""
 
 # Only these decoders of Pillow are ever tried. Others run external programs (EPS starts Ghostscript).
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
@@ -44,7 +49,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         DataError: the folder is missing, is not a folder, cannot be read, or holds no image.
     """
     root = Path(folder)
-    if not root.exists():
+    if not os.path.exists(root):  # unlike Path.exists, it says no to a name that is too long
         where = "" if root.is_absolute() else f" in {Path.cwd()}, the current working directory"
         raise DataError(f"folder {root} does not exist{where}: check the path")
     if not root.is_dir():
@@ -67,7 +72,7 @@ def _refuse_folder(error: OSError) -> None:
 def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array:
     """Decode a whole image file to 8 bits, upright.
 
-    - The EXIF orientation is applied.
+    - The EXIF orientation is applied, here and so everywhere: in preparing, training and evaluation.
     - Colour becomes gray by the luma of ITU-R BT.601 (Pillow's mode "L"); gray becomes RGB by repetition.
     - Palettes are resolved, CMYK and other colour spaces become RGB, 1-bit images become 0 and 255.
     - Alpha is dropped, not composited: the colours stored under transparent pixels are kept.
@@ -84,9 +89,9 @@ def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array
         uint8, (H, W, n_channels), contiguous, writable.
 
     Raises:
-        DataError: the file is missing, empty, truncated, not an image, too large to be harmless (Pillow's
-            limit against decompression bombs), animated or of several pages, or has values outside the ranges
-            above.
+        DataError: the file is missing, empty, truncated, not an image, no ordinary file, of more than ``MAX_PIXELS``
+            pixels by its header (nothing is decoded then), animated or of several pages, or has values outside the
+            ranges above.
     """
     with _opened(path) as image:
         n_frames = getattr(image, "n_frames", 1)
@@ -174,13 +179,20 @@ def to_uint8(image: torch.Tensor) -> Array:
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Generator[Image.Image]:
     """Open an image file; whatever Pillow raises until the end of the block becomes a DataError."""
+    limit = _max_pixels()
     try:
-        if Path(path).stat().st_size == 0:
-            raise DataError(f"cannot read {path}: the file is empty. Replace or remove it")
-        with _pillow_quiet():
-            image = Image.open(path, formats=_FORMATS)
-            with image:
+        with open_regular(path) as file, _pillow_quiet(limit):
+            if os.fstat(file.fileno()).st_size == 0:
+                raise DataError(f"cannot read {path}: the file is empty. Replace or remove it")
+            with Image.open(file, formats=_FORMATS) as image:
+                if image.width * image.height > limit:
+                    raise Image.DecompressionBombError
                 yield image
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"cannot read {path}: by its header it has more than {limit:,} pixels, and may be built to fill the "
+            "memory. Remove it, or raise the limit: SWINLET_MAX_PIXELS"
+        ) from error
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -192,6 +204,13 @@ def _opened(path: str | os.PathLike[str]) -> Generator[Image.Image]:
         # KeyError, struct.error, zlib.error, DecompressionBombError ...
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"cannot read {path}: {reason}. Replace or remove it") from error
+
+
+def _max_pixels() -> int:
+    text = os.environ.get("SWINLET_MAX_PIXELS") or str(MAX_PIXELS)
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        raise DataError(f"SWINLET_MAX_PIXELS: must be a whole number of pixels (got {text!r})")
+    return int(text)
 
 
 def _to_uint8_array(image: Image.Image, n_channels: int, path: str | os.PathLike[str]) -> Array:
@@ -226,18 +245,23 @@ class _PillowQuiet:
     """Silences Pillow's remarks on odd but readable files, such as large ones and damaged EXIF data.
 
     ``warnings.catch_warnings`` swaps the filters of the whole process, so threads that overlap would restore
-    each other's. Here the first thread in sets the filters, and the last one out restores them.
+    each other's. Here the first thread in sets the filters, and the last one out restores them. So it is with
+    Pillow's own limit of pixels, where ours is higher.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
         self._saved = warnings.catch_warnings()
+        self._limit = Image.MAX_IMAGE_PIXELS
 
     @contextmanager
-    def __call__(self) -> Generator[None]:
+    def __call__(self, max_pixels: int) -> Generator[None]:
         with self._lock:
             if self._users == 0:
+                self._limit = Image.MAX_IMAGE_PIXELS
+                if self._limit is not None:
+                    Image.MAX_IMAGE_PIXELS = max(self._limit, max_pixels)
                 self._saved = warnings.catch_warnings()
                 self._saved.__enter__()
                 # Not DeprecationWarning: those are about this module's own calls.
@@ -250,6 +274,7 @@ class _PillowQuiet:
             with self._lock:
                 self._users -= 1
                 if self._users == 0:
+                    Image.MAX_IMAGE_PIXELS = self._limit
                     self._saved.__exit__(None, None, None)
 
 

@@ -82,7 +82,7 @@ class RunLog:
         for line in (self._opt.run_dir / METRICS_FILE).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record: Any = json.loads(line)
-            except ValueError:  # torn when the run was killed
+            except (ValueError, RecursionError):  # torn when the run was killed
                 continue
             if isinstance(record, dict) and (record.get("type"), record.get("step")) == ("test", step):  # pyright: ignore[reportUnknownMemberType]
                 found.add(cast("dict[str, str]", record).get("set", "test"))
