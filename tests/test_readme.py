@@ -31,6 +31,7 @@ DOCUMENTS = [
     "docs/interpolation.md",
     "docs/options.md",
     "docs/performance.md",
+    "docs/reliability.md",
     "demo/README.md",
 ]
 # What makes any training command of the README small: two iterations, on the demo's photographs.
