@@ -121,7 +121,7 @@ def test_any_damage_is_pixels_or_an_error(
 ) -> None:
     path = tmp_path_factory.mktemp("fuzz") / name
 
-    @fuzz(300)
+    @fuzz(150)
     @given(contents)
     def try_one(content: bytes) -> None:
         path.write_bytes(content)
@@ -159,7 +159,7 @@ def test_any_damage_of_a_prepared_folder_is_samples_or_an_error(
     ).read_bytes()
     count = iter(range(10**9))
 
-    @fuzz(150)
+    @fuzz(100)
     @given(mutated(original))
     def try_one(content: bytes) -> None:
         # Each case its own names, as maps are kept by name; the index knows size and checksum, as a stranger's would.

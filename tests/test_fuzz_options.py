@@ -46,7 +46,7 @@ def leaves(kind: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple
 LEAVES = [*leaves(Options), ("train", "F_x")]
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 3, 4, 8, 7, 2**31, 2**62, 2**63, -(2**63) - 1, 10**400, 0.5, -0.0, 1.5, 1e-300),
-    *(1e29, 1e31, 1e308, math.inf, -math.inf, math.nan, "", " ", "a", "l1", "x" * 300, "x/" * 3000, "\0", "\ud800"),
+    *(1e99, 1e101, 1e308, math.inf, -math.inf, math.nan, "", " ", "a", "l1", "x" * 300, "x/" * 3000, "\0", "\ud800"),
     *(
         "../..",
         "~",
@@ -61,7 +61,7 @@ VALUES: list[Any] = [
         [2**62],
         [2**63],
         [10**400],
-        [1e29],
+        [1e99],
     ),
     *([1.5], ["a"], [None], [[0, 0]], [[0, 2**62]], [[0]], [1] * 2000, [2**62] * 300, [[[[]]]], {}, {"a": 1}, [{}]),
 ]
@@ -121,7 +121,7 @@ ANY = st.recursive(
 )
 
 
-@fuzz(600)
+@fuzz(400)
 @given(st.dictionaries(st.sampled_from(LEAVES), ANY, min_size=1, max_size=3))
 def test_several_keys_at_once(changes: dict[tuple[str, ...], Any]) -> None:
     tree = changed(("task",), "run")
@@ -130,7 +130,7 @@ def test_several_keys_at_once(changes: dict[tuple[str, ...], Any]) -> None:
     try_tree("option keys, several", tree)
 
 
-@fuzz(600)
+@fuzz(400)
 @given(
     st.fixed_dictionaries(
         {},
@@ -178,7 +178,7 @@ TEXTS = st.lists(st.sampled_from(TOKENS) | st.text(max_size=3), max_size=40).map
 ENCODINGS = st.sampled_from(["utf-8", "utf-16", "utf-32", "latin-1", "utf-8-sig"])
 
 
-@fuzz(600)
+@fuzz(400)
 @given(
     mutated(*FILES, json.dumps(SMALL).encode())
     | st.builds(lambda text, encoding: text.encode(encoding, "replace"), TEXTS, ENCODINGS)
@@ -215,7 +215,7 @@ def refused(tree: dict[str, Any]) -> str:
         ("img_size", 60_000, "netG.img_size: 60000 makes a network of"),
         ("window_size", 10**6, "netG.window_size: 1000000 is more than 256"),
         ("window_size", 200, "netG.window_size: 200 makes a network of"),
-        ("mlp_ratio", 1e29, "netG.mlp_ratio: 1e+29 is more than 1024"),
+        ("mlp_ratio", 1e99, "netG.mlp_ratio: 1e+99 is more than 1024"),
         ("depths", [10**9, 1], "netG.depths: 1000000001 blocks are more than 1000"),
         ("depths", [1] * 2000, "netG.depths: 2000 blocks are more than 1000"),
     ],
@@ -241,8 +241,8 @@ def test_batches_of_terabytes_are_refused() -> None:
 
 
 def test_learning_rates_beyond_all_numbers_are_refused() -> None:
-    tree = changed(("train",), {"G_scheduler_gamma": 1e20, "G_scheduler_milestones": [1, 2], "total_iter": 10})
-    assert "train.G_scheduler_gamma: 1e+20 makes the learning rate larger than 1e+30" in refused(tree)
+    tree = changed(("train",), {"G_scheduler_gamma": 1e60, "G_scheduler_milestones": [1, 2], "total_iter": 10})
+    assert "train.G_scheduler_gamma: 1e+60 makes the learning rate larger than 1e+100" in refused(tree)
 
 
 def test_numbers_that_python_refuses_to_write(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_any_damage_is_a_network_or_an_error(
 ) -> None:
     path = tmp_path_factory.mktemp("fuzz") / name
 
-    @fuzz(300)
+    @fuzz(200)
     @given(contents)
     def try_one(content: bytes) -> None:
         path.write_bytes(content)
@@ -118,7 +118,7 @@ TENSORS = st.builds(
 CHANGES = st.dictionaries(st.sampled_from(sorted(STATE)), TENSORS | st.none(), min_size=1, max_size=3)
 
 
-@fuzz(300)
+@fuzz(200)
 @given(CHANGES)
 def test_any_tensors_are_a_network_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Tensor | None]
@@ -140,7 +140,7 @@ def optimizer() -> torch.optim.Optimizer:
 MOMENTS = saved(optimizer().state_dict())
 
 
-@fuzz(300)
+@fuzz(200)
 @given(mutated(entries(MOMENTS)[PICKLE]).map(lambda content: packed(entries(MOMENTS) | {PICKLE: content})))
 def test_any_optimiser_state_is_taken_over_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -160,7 +160,7 @@ JSON = st.recursive(
 MANIFEST = {"step": 2, "files": {"G": {"name": "2_G.pth", "sha256": "0"}}, "network": {"net_type": "swinir"}}
 
 
-@fuzz(300)
+@fuzz(200)
 @given(
     mutated(json.dumps(MANIFEST).encode())
     | st.tuples(st.sampled_from(sorted(MANIFEST)), JSON).map(lambda it: json.dumps(MANIFEST | {it[0]: it[1]}).encode())

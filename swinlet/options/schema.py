@@ -30,7 +30,7 @@ from typing_extensions import Self
 
 from swinlet.options.names import DatasetName, DistillationName, ModelName, NetworkName
 
-_MAX_FLOAT = 1e30  # products of a few such numbers are still numbers; float32 ends at 3e38
+_MAX_FLOAT = 1e100  # products of a few such numbers are still numbers: floats end at 2e308
 
 
 _MAX_BATCH = 4 * 10**9  # bytes; floats, gradients and features of so many pixels take hundreds of times as much
