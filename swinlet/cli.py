@@ -217,7 +217,7 @@ def report_command(
 
 @app.command("info")
 def info_command() -> None:
-    """Say which versions are installed and which path computes transformer blocks on the CPU."""
+    """Say which versions are installed and which path computes blocks and convolutions on the CPU."""
     with user_errors():
         from swinlet.installation import describe
 

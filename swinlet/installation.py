@@ -8,7 +8,7 @@ from swinlet.utils.device import has_bf16_instructions
 
 
 def describe() -> dict[str, str]:
-    """Versions, the path of transformer blocks on the CPU with its reason, and devices.
+    """Versions, the path of blocks and convolutions on the CPU with its reason, and devices.
 
     Raises:
         OptionError: SWINLET_KERNELS or SWINLET_KERNELS_LEVEL ask for what is not there.

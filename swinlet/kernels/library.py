@@ -73,7 +73,7 @@ class Arrays(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Status:
-    """Which path computes transformer blocks on the CPU, and why.
+    """Which path computes transformer blocks and convolutions on the CPU, and why.
 
     Attributes:
         path: "native" or "torch".
@@ -124,7 +124,7 @@ _chosen: list[PathChoice] = []  # by using(), innermost last
 
 @contextmanager
 def using(path: PathChoice) -> Generator[None]:
-    """Choose the path for transformer blocks on the CPU inside the ``with`` block, whatever SWINLET_KERNELS says.
+    """Choose the path for blocks and convolutions on the CPU inside the ``with`` block, whatever SWINLET_KERNELS says.
 
     Args:
         path: "torch", "native" (an error where there is no native build), or "auto" (native where it can serve).
