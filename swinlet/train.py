@@ -1,8 +1,8 @@
 """The training loop: from options to a trained student. Read it top to bottom."""
 
 import logging
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Literal
 
 import torch
@@ -11,12 +11,12 @@ from swinlet.checkpoint import SealedSet, newest_sealed, prune, unsealed_steps
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.data.select_dataset import Phase, define_Datasets, training_batches
 from swinlet.distillation import select_distillation
-from swinlet.errors import CheckpointError, OptionError, TrainingError
+from swinlet.errors import CheckpointError, OptionError, SwinletError, TrainingError
 from swinlet.metrics import Scores
 from swinlet.models.cost import parameter_count
 from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
-from swinlet.options import KeepOptions, Options, changed_keys, keys_without_effect
+from swinlet.options import Options, TrainOptions, changed_keys, keys_without_effect
 from swinlet.utils.console import TrainingBar
 from swinlet.utils.run_lock import RunLock
 from swinlet.utils.run_log import METRICS_FILE, RunLog
@@ -54,15 +54,16 @@ def train(opt: Options) -> bool:
         describe(model, opt, start)
         testing = Testing(model, datasets, opt, log, start)
         watch = Watch(opt, model, log, {} if sealed is None else sealed.extra.get("skipped", {}))
-        save_due = False
+        checkpoints = Checkpoints(model, watch, opt.train)
         batches = training_batches(train_set, opt, range(start + 1, total + 1))
-        with stop_signals() as stop, TrainingBar(total, start) as bar:
+        with stop_signals() as stop, TrainingBar(total, start) as bar, checkpoints.rescued():
             if testing.was_missed(start):
                 testing.run(start, bar)
             for step, batch in enumerate(batches, start=start + 1):
                 seed_step(opt.train.manual_seed, step)
                 model.feed_data(batch)
-                model.optimize_parameters(step)
+                with checkpoints.changing(step):
+                    model.optimize_parameters(step)
                 watch.note(step, batch["H_path"])
                 bar.advance(lambda: status(model))
 
@@ -70,13 +71,11 @@ def train(opt: Options) -> bool:
                 last = step == total
                 if step % opt.train.checkpoint_print == 0 or stopping or last:
                     report_losses(model, watch, log, bar, step, epoch_of(step, opt, train_set))
-                save_due |= step % opt.train.checkpoint_save == 0 or stopping != ""
-                if last or (save_due and is_sound(watch)):
-                    save(model, watch, opt.train.keep_checkpoints, bar, step)
-                    save_due = False
+                with bar.pause():
+                    checkpoints.offer(step, wanted=stopping != "")
                 if testing.is_due(step):
                     testing.run(step, bar)
-                if stopping and not last and not save_due:
+                if stopping and not last and checkpoints.are_up_to_date:
                     LOGGER.info("stopped by %s after iteration %d of %d; saved", stopping, step, total)
                     LOGGER.info("start the same command again to go on")
                     return False
@@ -221,31 +220,83 @@ def report_losses(model: ModelPlain, watch: Watch, log: RunLog, bar: TrainingBar
     log.scalars(step, {f"loss/{name}": value for name, value in losses.items()} | {"lr": rate})
 
 
-def is_sound(watch: Watch) -> bool:
-    """Whether the last iteration was not skipped; otherwise the update before may have spoilt the networks.
+class Checkpoints:
+    """When a run is saved, and what is saved when it ends by an error.
 
-    A checkpoint waits for that: of a run that has gone astray there is none, as iterations are skipped to its end.
+    Args:
+        model, watch: of the run.
+        train: its options.
     """
-    watch.read()
-    return watch.in_a_row == 0
 
+    def __init__(self, model: ModelPlain, watch: Watch, train: TrainOptions) -> None:
+        self._model, self._watch, self._train = model, watch, train
+        self._done: int | None = None  # the last iteration, where the model is what it left, and not yet saved
+        self._due = False
 
-def save(model: ModelPlain, watch: Watch, keep: KeepOptions | None, bar: TrainingBar, step: int) -> None:
-    """Save a checkpoint, but never one with weights that are no numbers over a good one; then remove older ones.
+    @property
+    def are_up_to_date(self) -> bool:
+        """Whether none is due."""
+        return not self._due
 
-    Raises:
-        TrainingError: naming what the last update has spoilt.
-    """
-    spoilt = model.not_finite()
-    if spoilt:
-        names = ", ".join(spoilt[:3]) + (f" and {len(spoilt) - 3} more" if len(spoilt) > 3 else "")
-        raise TrainingError(f"iteration {step}: {names}: not a number or infinite any more. {ADVICE}")
-    if watch.in_a_row:
-        LOGGER.warning("the last %d iterations were skipped: see whether the results are good", watch.in_a_row)
-    with bar.pause():
-        sealed = model.save(step, skipped=watch.record)
-        if keep is not None and not watch.in_a_row:
-            prune(sealed, keep)
+    @contextmanager
+    def changing(self, step: int) -> Generator[None, None, None]:
+        """Inside, an iteration changes the model: where that ends by an error, nobody knows how far it came."""
+        self._done = None
+        yield
+        self._done = step
+
+    def offer(self, step: int, *, wanted: bool) -> None:
+        """An iteration is done: save it if a checkpoint is due or wanted, except right after a skipped step.
+
+        The update before a skipped step may have spoilt the networks. A checkpoint waits for that: of a run that has
+        gone astray there is none, as iterations are skipped to its end. At the end of a run there is nothing to wait
+        for.
+
+        Raises:
+            CheckpointError: it cannot be written.
+            TrainingError: weights are no numbers any more.
+        """
+        self._due |= wanted or step % self._train.checkpoint_save == 0
+        if step == self._train.total_iter or (self._due and self._is_sound()):
+            self._save(step)
+            self._due = False
+
+    def _is_sound(self) -> bool:
+        self._watch.read()
+        return self._watch.in_a_row == 0
+
+    def _save(self, step: int) -> None:
+        """Save a checkpoint, but never one with weights that are no numbers over a good one; then remove older ones."""
+        self._done = None
+        spoilt = self._model.not_finite()
+        if spoilt:
+            names = ", ".join(spoilt[:3]) + (f" and {len(spoilt) - 3} more" if len(spoilt) > 3 else "")
+            raise TrainingError(f"iteration {step}: {names}: not a number or infinite any more. {ADVICE}")
+        if self._watch.in_a_row:
+            LOGGER.warning(
+                "the last %d iterations were skipped: see whether the results are good", self._watch.in_a_row
+            )
+        sealed = self._model.save(step, skipped=self._watch.record)
+        if self._train.keep_checkpoints is not None and not self._watch.in_a_row:
+            prune(sealed, self._train.keep_checkpoints)
+
+    @contextmanager
+    def rescued(self) -> Generator[None, None, None]:
+        """Where the block ends by an error that is not the weights' own, save the last iteration that is whole."""
+        try:
+            yield
+        except Exception as error:
+            if self._done is not None and not isinstance(error, TrainingError):
+                self._rescue(self._done)
+            raise
+
+    def _rescue(self, step: int) -> None:
+        try:
+            if self._is_sound():
+                self._save(step)
+                LOGGER.info("saved after iteration %d, before this error:", step)
+        except (SwinletError, OSError) as error:  # the first error is the one to tell of
+            LOGGER.warning("iteration %d could not be saved: %s", step, error)
 
 
 def report_test(model: ModelPlain, test: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> Scores:
