@@ -141,7 +141,7 @@ class SwinIR(nn.Module):
     activation_checkpointing = False
     """In training mode compute the transformer blocks once more in the backward pass instead of keeping what they
     computed, with the same result to the bit: each block by itself, with the native kernels those of an RSTB
-    together."""
+    together. Traced and compiled graphs do not hold it."""
 
     def __init__(
         self,
