@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from swinlet.errors import CheckpointError, SwinletError, TrainingError
+from swinlet.errors import CheckpointError, SharedError, SwinletError, TrainingError
 from swinlet.options import json_schema, load_options, markdown_reference
 from swinlet.utils.console import LOGGER, ProgressBar, log_to_console
 from swinlet.utils.files import write_text
@@ -273,6 +273,8 @@ def user_errors(
     """
     try:
         yield
+    except SharedError as error:
+        raise typer.Exit(FAILURE) from error
     except SwinletError as error:
         LOGGER.error("%s", error)
         unwritten = isinstance(error, CheckpointError) and isinstance(error.__cause__, OSError)

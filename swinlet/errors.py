@@ -4,7 +4,8 @@ SwinletError
 ├── OptionError       an option file, an override, or options that contradict each other
 ├── DataError         images and folders
 ├── CheckpointError   weight files and saved runs
-└── TrainingError     a run that cannot go on
+├── TrainingError     a run that cannot go on
+└── SharedError       one that another process of the run tells of
 """
 
 
@@ -26,3 +27,7 @@ class CheckpointError(SwinletError):
 
 class TrainingError(SwinletError):
     """Raised when a run cannot go on, e.g. because its loss is not a number any more."""
+
+
+class SharedError(SwinletError):
+    """Raised in a process of a run for an error that another one tells the user of: end without a word."""

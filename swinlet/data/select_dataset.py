@@ -18,6 +18,7 @@ from swinlet.data.dataset_sr import DatasetSR
 from swinlet.errors import DataError, OptionError
 from swinlet.options import DatasetOptions, Options
 from swinlet.options.names import DATASETS, named_class
+from swinlet.utils.processes import Processes
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -55,16 +56,33 @@ def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
     return dataset
 
 
-def define_Datasets(opt: Options) -> dict[Phase, DatasetSR]:
+Datasets = dict[Phase, DatasetSR]
+
+
+def define_Datasets(opt: Options, processes: Processes | None = None) -> Datasets:
     """Open and check the training set and, where the options name them, the test and the validation set.
+
+    Of several processes one on each machine does so, and hands the others what it has found.
 
     Raises:
         OptionError: there is no training set.
-        DataError: the faults of all sets, at once.
+        DataError: the faults of all sets, at once; or the machines see different images.
     """
+    processes = processes or Processes()
+    opened = processes.gather(lambda: _open_all(opt) if processes.local_rank == 0 else None)
+    first, here = opened[0], opened[processes.rank - processes.local_rank]
+    assert first is not None, "the main process is the first of its machine"
+    assert here is not None, "each machine's first process has opened them"
+    for phase, dataset in here.items():
+        if dataset.names != first[phase].names:
+            raise DataError(f"datasets.{phase}: this machine's images are not those of the main process's machine")
+    return here
+
+
+def _open_all(opt: Options) -> Datasets:
     others: tuple[Phase, ...] = ("test", "val")
     phases: list[Phase] = ["train", *(phase for phase in others if getattr(opt.datasets, phase) is not None)]
-    found: dict[Phase, DatasetSR] = {}
+    found: Datasets = {}
     faults: list[str] = []
     for phase in phases:
         try:
@@ -83,24 +101,36 @@ def _section(opt: Options, phase: Phase) -> DatasetOptions:
     return section
 
 
-def training_batches(dataset: DatasetSR, opt: Options, steps: range) -> Iterator[dict[str, Any]]:
-    """One batch for each iteration of ``steps``, counted from 1.
+def training_batches(
+    dataset: DatasetSR, opt: Options, steps: range, processes: Processes | None = None
+) -> Iterator[dict[str, Any]]:
+    """One batch for each iteration of ``steps``, counted from 1, or this process's share of it.
 
     Sample ``slot`` of iteration ``step`` is ``dataset[(step - 1) * batch + slot]``: there are no epochs, the loader's
     processes live as long as the run, and a resumed run sees what an uninterrupted one would have seen.
 
     Yields:
-        L uint8 (N, C, h, w), H uint8 (N, C, H_size, H_size), and lists of paths.
+        L uint8 (N, C, h, w), H uint8 (N, C, H_size, H_size), lists of paths, and for a share ``slots``, which samples
+        of the batch these are, with ``batch``, how many it has.
 
     Raises:
-        DataError: on reaching an image that was changed or removed since the dataset was made.
+        DataError: on reaching an image that was changed or removed since the dataset was made, in any process.
+        OptionError: there are fewer patches than processes, or parts of the batch.
     """
     section = _section(opt, "train")
+    processes = processes or Processes()
     batch = section.dataloader_batch_size
-    workers = min(section.dataloader_num_workers, os.cpu_count() or 1)
+    slots = processes.share(batch)
+    if batch // processes.count < opt.train.gradient_accumulation_steps:
+        raise OptionError(
+            f"datasets.train.dataloader_batch_size: {batch} patches are too few for {processes.count} processes "
+            f"with {opt.train.gradient_accumulation_steps} parts each (train.gradient_accumulation_steps)"
+        )
+    workers = min(section.dataloader_num_workers, max(1, (os.cpu_count() or 1) // processes.local_count))
     if workers < section.dataloader_num_workers:
         LOGGER.info("dataloader_num_workers: %d, as this machine has no more processors", workers)
-    batches_of_positions = (range((step - 1) * batch, step * batch) for step in steps)
+    starts = ((step - 1) * batch for step in steps)
+    batches_of_positions = (range(start + slots.start, start + slots.stop) for start in starts)
     loader = DataLoader(
         _Batches(dataset),
         batch_size=None,  # the data set makes batches
@@ -114,7 +144,8 @@ def training_batches(dataset: DatasetSR, opt: Options, steps: range) -> Iterator
     others = set(active_children())
     batches = iter(loader)
     atexit.register(_kill, set(active_children()) - others)
-    return _raise_errors(batches)
+    share = {} if processes.count == 1 else {"slots": slots, "batch": batch}
+    return _raise_errors(batches, processes, share)
 
 
 class _Batches(Dataset[Any]):
@@ -137,12 +168,20 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _raise_errors(batches: Iterable[dict[str, Any] | DataError]) -> Iterator[dict[str, Any]]:
-    for batch in batches:
+def _raise_errors(
+    batches: Iterator[dict[str, Any] | DataError], processes: Processes, share: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """All processes raise an error that one of them meets, before any goes on and waits for it."""
+
+    def take() -> dict[str, Any] | None:
+        batch = next(batches, None)
         if isinstance(batch, DataError):
             # Not the object itself: this frame would keep it, its traceback the frame, and both the loader's processes.
             raise DataError(str(batch))
-        yield batch
+        return batch
+
+    while (batch := processes.agree(take)) is not None:
+        yield batch | share
 
 
 def _start_worker(_: int) -> None:

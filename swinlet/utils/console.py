@@ -1,6 +1,7 @@
 """The terminal and the log file of a run."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -22,11 +23,18 @@ REFRESH_SECONDS = 2.0
 
 
 def log_to_console() -> None:
-    """Show the package's log on the terminal: bare lines, warnings marked; safe to call twice."""
+    """Show the package's log on the terminal: bare lines, warnings marked; safe to call twice.
+
+    Of several processes started together the first shows all, the first on each other machine errors, and the others
+    what is critical, after their number.
+    """
     if any(isinstance(handler, _ConsoleHandler) for handler in LOGGER.handlers):
         return
     handler = _ConsoleHandler()
     handler.setFormatter(_MarkedFormatter())
+    if (rank := os.environ.get("RANK", "0")) != "0":
+        handler.setLevel(logging.ERROR if os.environ.get("LOCAL_RANK") == "0" else logging.CRITICAL)
+        handler.setFormatter(_MarkedFormatter(f"process {rank}: %(message)s"))
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False

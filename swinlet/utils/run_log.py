@@ -30,10 +30,14 @@ class RunLog:
     ``metrics.jsonl`` holds one JSON object a line, each with ``type``, ``step`` and ``time`` (seconds since 1970). A
     run that was stopped and resumed appends: a ``start`` record tells from which step, and for a step that occurs
     twice the later record counts.
+
+    Args:
+        opt: of the run.
+        writes: False in all processes but the main one: the log takes everything, and writes nothing.
     """
 
-    def __init__(self, opt: Options) -> None:
-        self._opt = opt
+    def __init__(self, opt: Options, *, writes: bool = True) -> None:
+        self._opt, self._writes = opt, writes
         self._early = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL + 1)
         self._open = ExitStack()
         self._metrics: TextIO | None = None
@@ -56,6 +60,8 @@ class RunLog:
         Raises:
             CheckpointError: the folder cannot be written.
         """
+        if not self._writes:
+            return
         folder = self._opt.run_dir
         options = self._opt.model_dump(mode="json", by_alias=True)
         try:
@@ -71,6 +77,8 @@ class RunLog:
 
     def record(self, kind: str, step: int, **values: Any) -> None:
         """Append a line to metrics.jsonl. Numbers that JSON lacks (infinite PSNR, NaN losses) become null."""
+        if not self._writes:
+            return
         line = {"type": kind, "step": step, "time": round(time.time(), 3), **values}
         assert self._metrics is not None, "open() comes first"
         self._metrics.write(json.dumps(finite(line)) + "\n")

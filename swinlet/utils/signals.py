@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +10,16 @@ from types import FrameType
 
 from swinlet.utils.console import LOGGER
 
+_SAME_REQUEST = 1.0
+"""Seconds: torchrun passes a Ctrl-C on to processes that the terminal has sent it to as well."""
+
 
 @dataclass
 class StopRequest:
-    """The name of the signal that asked to stop, empty until then."""
+    """Number of the signal that asked to stop, 0 until then, and when it came."""
 
-    requested: str = ""
+    number: int = 0
+    clock: float = 0.0
 
 
 @contextmanager
@@ -39,14 +44,16 @@ def cleaning_up() -> Generator[None, None, None]:
 
 @contextmanager
 def stop_signals() -> Generator[StopRequest, None, None]:
-    """Catch SIGINT and SIGTERM inside the block; a second SIGINT interrupts at once."""
+    """Catch SIGINT and SIGTERM inside the block; a second SIGINT, a second later, interrupts at once."""
     stop = StopRequest()
 
     def handle(number: int, _: FrameType | None) -> None:
-        if stop.requested and number == signal.SIGINT:
+        now = time.monotonic()
+        if stop.number and number == signal.SIGINT and now - stop.clock > _SAME_REQUEST:
             raise KeyboardInterrupt
-        stop.requested = signal.Signals(number).name
-        LOGGER.info("%s: finishing this iteration, then saving", stop.requested)
+        if not stop.number:
+            stop.number, stop.clock = number, now
+            LOGGER.info("%s: finishing this iteration, then saving", signal.Signals(number).name)
 
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield stop
