@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import KwargsHandler
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, KwargsHandler
 
 from swinlet.errors import OptionError
 from swinlet.options import Precision
@@ -14,6 +14,7 @@ from swinlet.utils.processes import Processes, join
 
 LOGGER = logging.getLogger("swinlet")
 
+_SERVED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -57,9 +58,19 @@ def make_accelerator(gpu_ids: GpuIds, precision: Precision, *handlers: KwargsHan
     check_precision("train.precision", precision, "cpu" if on_cpu else "gpu")
     # accelerate keeps device and precision in a state shared by the process; a second model may need others.
     AcceleratorState._reset_state(reset_partial_state=True)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
-    return Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu, kwargs_handlers=list(handlers)
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=on_cpu,
+        kwargs_handlers=list(handlers),
+        # Said, lest accelerate launch says otherwise: the parts of a batch are weighted by train's own count.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
     )
+    if accelerator.distributed_type not in _SERVED:
+        raise OptionError(
+            f"accelerate launch asks for {accelerator.distributed_type.value}: this network is small, train it by data "
+            "parallel (--multi_gpu, or torchrun)"
+        )
+    return accelerator
 
 
 def inference_device(name: str) -> torch.device:
