@@ -319,7 +319,7 @@ class Checkpoints:
         try:
             if self._is_sound():
                 self._save(step)
-                LOGGER.info("saved after iteration %d, before this error:", step)
+                LOGGER.info("iteration %d is saved, as the run ends by an error", step)
         except (SwinletError, OSError, RuntimeError) as error:  # the first error is the one to tell of
             LOGGER.warning("iteration %d could not be saved: %s", step, error)
 

@@ -65,11 +65,16 @@ def define_Datasets(opt: Options, processes: Processes | None = None) -> Dataset
     Of several processes one on each machine does so, and hands the others what it has found.
 
     Raises:
-        OptionError: there is no training set.
+        OptionError: there is no training set; or there are fewer patches in a batch than processes.
         DataError: the faults of all sets, at once; or the machines see different images.
     """
     processes = processes or Processes()
-    opened = processes.gather(lambda: _open_all(opt) if processes.local_rank == 0 else None)
+
+    def open_here() -> Datasets | None:
+        check_shares(opt, processes.count)
+        return _open_all(opt) if processes.local_rank == 0 else None
+
+    opened = processes.gather(open_here)
     first, here = opened[0], opened[processes.rank - processes.local_rank]
     assert first is not None, "the main process is the first of its machine"
     assert here is not None, "each machine's first process has opened them"
@@ -77,6 +82,20 @@ def define_Datasets(opt: Options, processes: Processes | None = None) -> Dataset
         if dataset.names != first[phase].names:
             raise DataError(f"datasets.{phase}: this machine's images are not those of the main process's machine")
     return here
+
+
+def check_shares(opt: Options, count: int) -> None:
+    """See that each of ``count`` processes gets patches of every batch, and enough for its parts.
+
+    Raises:
+        OptionError: it does not.
+    """
+    batch, parts = _section(opt, "train").dataloader_batch_size, opt.train.gradient_accumulation_steps
+    if batch < count * parts:
+        each = f", {parts} parts each (train.gradient_accumulation_steps)" if parts > 1 else ""
+        raise OptionError(
+            f"datasets.train.dataloader_batch_size: {batch} patches are too few for {count} processes{each}"
+        )
 
 
 def _open_all(opt: Options) -> Datasets:
@@ -115,17 +134,11 @@ def training_batches(
 
     Raises:
         DataError: on reaching an image that was changed or removed since the dataset was made, in any process.
-        OptionError: there are fewer patches than processes, or parts of the batch.
     """
     section = _section(opt, "train")
     processes = processes or Processes()
     batch = section.dataloader_batch_size
     slots = processes.share(batch)
-    if batch // processes.count < opt.train.gradient_accumulation_steps:
-        raise OptionError(
-            f"datasets.train.dataloader_batch_size: {batch} patches are too few for {processes.count} processes "
-            f"with {opt.train.gradient_accumulation_steps} parts each (train.gradient_accumulation_steps)"
-        )
     workers = min(section.dataloader_num_workers, max(1, (os.cpu_count() or 1) // processes.local_count))
     if workers < section.dataloader_num_workers:
         LOGGER.info("dataloader_num_workers: %d, as this machine has no more processors", workers)

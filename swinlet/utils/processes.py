@@ -34,11 +34,18 @@ class Processes:
         local_rank, local_count: the same on this machine.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, local_rank: int = 0, local_count: int = 1) -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        count: int = 1,
+        local_rank: int = 0,
+        local_count: int = 1,
+        group: dist.ProcessGroup | None = None,
+    ) -> None:
+        """``group``: for messages between the processes, on the CPU; needed where there are several."""
         self.rank, self.count = rank, count
         self.local_rank, self.local_count = local_rank, local_count
-        group = dist.new_group(backend="gloo", timeout=_PATIENCE) if count > 1 else None
-        self._patient = cast("dist.ProcessGroup | None", group)
+        self._group = group
 
     @property
     def is_main(self) -> bool:
@@ -59,7 +66,7 @@ class Processes:
             return [make()]
         answer = _attempt(make)
         answers: list[T | SwinletError | None] = [None] * self.count
-        dist.all_gather_object(answers, answer, group=self._patient)
+        dist.all_gather_object(answers, answer, group=self._group)
         for rank, error in enumerate(answers):
             if isinstance(error, SwinletError):
                 self._raise(rank, answer if isinstance(answer, SwinletError) and rank == self.rank else error)
@@ -94,7 +101,7 @@ class Processes:
         if self.count == 1:
             return make()
         answers = [_attempt(make) if self.is_main else None]
-        dist.broadcast_object_list(answers, src=0, group=self._patient)
+        dist.broadcast_object_list(answers, src=0, group=self._group)
         answer = answers[0]
         if isinstance(answer, SwinletError):
             self._raise(0, answer)
@@ -116,7 +123,7 @@ class Processes:
         if self.count == 1:
             return int(number)
         value = torch.tensor(number, dtype=torch.int64)
-        dist.all_reduce(value, dist.ReduceOp.MAX, group=self._patient)
+        dist.all_reduce(value, dist.ReduceOp.MAX, group=self._group)
         return int(value)
 
     def sum(self, values: Tensor) -> Tensor:
@@ -153,4 +160,5 @@ def join(*, on_cpu: bool) -> Processes:
         return Processes()
     atexit.register(dist.destroy_process_group)
     local_rank, local_count = (int(os.environ.get(name, default)) for name, default in _LOCAL)
-    return Processes(dist.get_rank(), dist.get_world_size(), local_rank, local_count)
+    group = cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=_PATIENCE))
+    return Processes(dist.get_rank(), dist.get_world_size(), local_rank, local_count, group)
