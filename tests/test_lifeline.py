@@ -38,8 +38,7 @@ class Stand(Processes):
             return answer
         while not self._file.exists():
             time.sleep(0.01)
-        answer = json.loads(self._file.read_text())
-        return answer
+        return json.loads(self._file.read_text())
 
 
 def run(folder: Path, work: Callable[[Stand], None]) -> list[int]:

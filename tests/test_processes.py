@@ -24,6 +24,7 @@ from swinlet.train import train
 from swinlet.utils.processes import Processes
 from tests.small_run import options, tree
 from tests.test_train import final_state, records, wait_for
+from tests.two_processes import poison
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-5
@@ -85,6 +86,7 @@ def two_processes(set_of_three: Path, teacher_file: Path, tmp_path_factory: pyte
     }
     trees["one, then two"] = option_tree(set_of_three, folder / "one, then two", teacher_file, feature)
     trees["two, then one"] = option_tree(set_of_three, folder / "two, then one", teacher_file, feature, total_iter=3)
+    trees["poisoned"] = option_tree(set_of_three, folder / "poisoned", teacher_file, feature)
     first = trees["one, then two"]
     train(parse_options(first | {"train": first["train"] | {"total_iter": 3}}))
     for name, data in trees.items():
@@ -127,6 +129,18 @@ def test_resume_with_another_number_of_processes(
             torch.testing.assert_close(value, resumed[key], atol=TOLERANCE, rtol=TOLERANCE, msg=key)
 
 
+def test_a_step_is_skipped_by_all(two_processes: Path, set_of_three: Path, teacher_file: Path, tmp_path: Path) -> None:
+    case = CASES["feature loss that starts later"]
+    with poison(4):
+        assert train(parse_options(option_tree(set_of_three, tmp_path, teacher_file, case)))
+    skipped = [records(run / "run", "skipped") for run in (tmp_path, two_processes / "poisoned")]
+    assert [record["step"] for record in skipped[1]] == [4]
+    assert skipped[0][0]["images"] == skipped[1][0]["images"]
+    first, second = final_state(tmp_path / "run"), final_state(two_processes / "poisoned" / "run")
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=TOLERANCE, rtol=TOLERANCE, msg=name)
+
+
 def test_only_the_main_process_writes_and_none_reads_what_it_does_not_need(
     two_processes: Path, set_of_three: Path, teacher_file: Path
 ) -> None:
@@ -135,7 +149,7 @@ def test_only_the_main_process_writes_and_none_reads_what_it_does_not_need(
     assert any(path.startswith(inside) for path in main["changed"])
     assert not [path for path in other["changed"] if path.startswith(inside)]
 
-    cases = [*CASES.values(), CASES["feature loss that starts later"]]
+    cases = list(CASES.values())
     dataset = define_Dataset(parse_options(option_tree(set_of_three, two_processes, teacher_file, cases[0])), "train")
     needed = {
         str(dataset.H_path(position))
