@@ -209,10 +209,14 @@ def test_parts_of_a_batch_give_its_gradient(photos: Path, teacher_file: Path, tm
     assert_close(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_accelerate_cannot_divide_the_gradient(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accelerate_cannot_divide_the_gradient(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     train(options(photos, tmp_path / "plain", G_optimizer_clipgrad=0.1))
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert "accelerate's" not in caplog.text
     train(options(photos, tmp_path / "told", G_optimizer_clipgrad=0.1))
+    assert "accelerate's mixed precision (no) and gradient accumulation (4) have no effect" in caplog.text
     first, second = final_state(tmp_path / "plain" / "run"), final_state(tmp_path / "told" / "run")
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -32,12 +32,17 @@ def log_to_console() -> None:
         return
     handler = _ConsoleHandler()
     handler.setFormatter(_MarkedFormatter())
-    if (rank := os.environ.get("RANK", "0")) != "0":
+    if not _is_main():
         handler.setLevel(logging.ERROR if os.environ.get("LOCAL_RANK") == "0" else logging.CRITICAL)
-        handler.setFormatter(_MarkedFormatter(f"process {rank}: %(message)s"))
+        handler.setFormatter(_MarkedFormatter(f"process {os.environ['RANK']}: %(message)s"))
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
+
+
+def _is_main() -> bool:
+    """Whether this is the first of the processes that torchrun has started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class _ConsoleHandler(logging.Handler):
@@ -88,9 +93,8 @@ class _Bar:
     """
 
     def __init__(self, *columns: ProgressColumn, total: int | None = None, completed: int = 0, **fields: Any) -> None:
-        self._progress = Progress(
-            *columns, console=CONSOLE, expand=True, disable=not CONSOLE.is_terminal, transient=True
-        )
+        hidden = not (CONSOLE.is_terminal and _is_main())
+        self._progress = Progress(*columns, console=CONSOLE, expand=True, disable=hidden, transient=True)
         self._task = self._progress.add_task("", total=total, completed=completed, **fields)
 
     def __enter__(self) -> Self:

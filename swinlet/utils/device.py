@@ -1,6 +1,7 @@
 """Where a run computes, and in which precision."""
 
 import logging
+import os
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from swinlet.utils.processes import Processes, join
 
 LOGGER = logging.getLogger("swinlet")
 
+_ACCUMULATION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
 _SERVED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -58,6 +60,13 @@ def make_accelerator(gpu_ids: GpuIds, precision: Precision, *handlers: KwargsHan
     check_precision("train.precision", precision, "cpu" if on_cpu else "gpu")
     # accelerate keeps device and precision in a state shared by the process; a second model may need others.
     AcceleratorState._reset_state(reset_partial_state=True)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), os.environ.get(_ACCUMULATION, "1")
+    if asked[0] not in ("no", precision) or asked[1] != "1":
+        LOGGER.warning(
+            "accelerate's mixed precision (%s) and gradient accumulation (%s) have no effect: the options "
+            "train.precision and train.gradient_accumulation_steps say it",
+            *asked,
+        )
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         cpu=on_cpu,

@@ -155,8 +155,7 @@ def join(*, on_cpu: bool) -> Processes:
     """
     if "LOCAL_RANK" in os.environ:  # else accelerate counts cores, which containers do not always tell, and warns
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    state = PartialState(cpu=on_cpu, **({"backend": "cpu:gloo,cuda:nccl"} if torch.cuda.is_available() else {}))
-    if state.num_processes == 1:
+    if PartialState(cpu=on_cpu).num_processes == 1:
         return Processes()
     atexit.register(dist.destroy_process_group)
     local_rank, local_count = (int(os.environ.get(name, default)) for name, default in _LOCAL)
