@@ -56,7 +56,6 @@ class Team:
             )
 
     def __enter__(self) -> Self:
-        self._expect("ready")
         return self
 
     def __exit__(
@@ -66,6 +65,14 @@ class Team:
             if error is not None:
                 member.kill()
             member.communicate()
+
+    def wait(self) -> None:
+        """Until all are ready.
+
+        Raises:
+            TrainingError: one has failed; it has said why.
+        """
+        self._expect("ready")
 
     def do(self, task: str) -> None:
         """One of ``benchmarks.member.tasks``, in all of them; over when the last has done it.
@@ -83,8 +90,6 @@ class Team:
         for member in self._members:
             assert member.stdout is not None
             if member.stdout.readline().strip() != answer:
-                for other in self._members:
-                    other.kill()
                 raise TrainingError("a process of the measurement has ended")
 
 
@@ -120,6 +125,8 @@ def measure(workload: Workload, count: int, threads: int, budget: float) -> dict
     """
     one, several = Team(workload, 1, count * threads), Team(workload, count, threads)  # all start at the same time
     with one, several:
+        one.wait()
+        several.wait()
         single, multiple = "1 process", f"{count} processes"
         calls = {
             single: lambda: one.do("step"),

@@ -228,8 +228,8 @@ def test_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_member_that_fails_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.scaling.sys.executable", shutil.which("false"))
-    with pytest.raises(TrainingError, match="has ended"), scaling.Team(STUDENT, 1, 1):
-        pass
+    with pytest.raises(TrainingError, match="has ended"), scaling.Team(STUDENT, 1, 1) as team:
+        team.wait()
 
 
 def test_targets_and_table() -> None:
