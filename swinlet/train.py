@@ -294,7 +294,7 @@ class Checkpoints:
         try:
             if self._is_sound():
                 self._save(step)
-                LOGGER.info("saved after iteration %d, before this error:", step)
+                LOGGER.info("saved after iteration %d, before this error; the same command goes on from there:", step)
         except (SwinletError, OSError) as error:  # the first error is the one to tell of
             LOGGER.warning("iteration %d could not be saved: %s", step, error)
 

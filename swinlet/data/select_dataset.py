@@ -121,7 +121,10 @@ def training_batches(dataset: DatasetSR, opt: Options, steps: range) -> Iterator
         collate_fn=_as_it_is,
     )
     others, handler = set(active_children()), _child_handler()
-    batches = iter(loader)
+    try:
+        batches = iter(loader)
+    except OSError as error:
+        raise MachineError(f"no loader process can be started: {error}. {SHARED_MEMORY}") from error
     processes = set(active_children()) - others
     if processes and handler is not None:
         signal.signal(signal.SIGCHLD, handler)  # torch's raises wherever the run is just then, in mid-update, too

@@ -198,6 +198,8 @@ def _opened(path: str | os.PathLike[str]) -> Generator[Image.Image]:
         raise
     except FileNotFoundError as error:
         raise DataError(f"cannot read {path}: there is no such file") from error
+    except PermissionError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}. Check its permissions") from error
     except Image.UnidentifiedImageError as error:
         raise DataError(f"cannot read {path}: not an image of a known format. Replace or remove it") from error
     except Exception as error:
