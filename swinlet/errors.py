@@ -3,6 +3,7 @@
 SwinletError
 ├── OptionError       an option file, an override, or options that contradict each other
 ├── DataError         images and folders
+│   └── MachineError  the machine cannot read or write them now
 ├── CheckpointError   weight files and saved runs
 ├── TrainingError     a run that cannot go on
 └── SharedError       one that another process of the run tells of
@@ -19,6 +20,10 @@ class OptionError(SwinletError):
 
 class DataError(SwinletError):
     """Raised for images that are missing, unreadable, unpaired, too small or of the wrong size."""
+
+
+class MachineError(DataError):
+    """Raised where the machine, not an image, is at fault: a full disk, a loader's process that was ended."""
 
 
 class CheckpointError(SwinletError):

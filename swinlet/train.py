@@ -319,7 +319,9 @@ class Checkpoints:
         try:
             if self._is_sound():
                 self._save(step)
-                LOGGER.info("iteration %d is saved, as the run ends by an error", step)
+                LOGGER.info(
+                    "iteration %d is saved, as the run ends by an error; the same command goes on from there", step
+                )
         except (SwinletError, OSError, RuntimeError) as error:  # the first error is the one to tell of
             LOGGER.warning("iteration %d could not be saved: %s", step, error)
 

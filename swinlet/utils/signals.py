@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to finish the current iteration, save and leave."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to finish the current iteration, save and leave."""
 
 import signal
 import threading
@@ -44,7 +44,7 @@ def cleaning_up() -> Generator[None, None, None]:
 
 @contextmanager
 def stop_signals() -> Generator[StopRequest, None, None]:
-    """Catch SIGINT and SIGTERM inside the block; a second SIGINT, a second later, interrupts at once."""
+    """Catch SIGINT, SIGTERM and, unless nohup ignores it, SIGHUP; a second SIGINT, a second later, interrupts."""
     stop = StopRequest()
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -58,7 +58,10 @@ def stop_signals() -> Generator[StopRequest, None, None]:
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield stop
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)  # the terminal is gone
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:
