@@ -392,7 +392,7 @@ class TestTerminal:
         with stop_signals() as stop:
             signal.raise_signal(signal.SIGHUP)
         signal.signal(signal.SIGHUP, before)
-        assert not stop.requested
+        assert not stop.number
 
     def test_nobody_reads_the_messages(self) -> None:
         """As with ``2>&1 | head``."""
