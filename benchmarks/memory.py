@@ -6,21 +6,25 @@ Run by the worker: python -m benchmarks.memory SETTINGS WORKLOAD CONTESTANT
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from benchmarks.contestants import line_up
 from benchmarks.machine import start_process
+from benchmarks.measure import Call
 from benchmarks.settings import Settings
 from benchmarks.workloads import Workload, memory_workloads
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+MEASURABLE = _STATUS.exists()
+"""Whether this system tells the peak of a process."""
 
 
 def measurable(settings: Settings) -> bool:
     """Whether this system tells."""
-    return torch.device(settings.device).type == "cuda" or _STATUS.exists()
+    return torch.device(settings.device).type == "cuda" or MEASURABLE
 
 
 def peak_of(settings: Settings, workload: Workload, label: str) -> dict[str, float]:
@@ -49,10 +53,17 @@ def _measure(settings: Settings, workload: str, label: str) -> dict[str, float]:
         call()
         peak = torch.cuda.max_memory_allocated()
         return {"mib": (peak - before) / 2**20, "process_mib": peak / 2**20}
+    return resident_peak(contestant.prepare)
+
+
+def resident_peak(prepare: Callable[[], Call], warm_ups: int = 0) -> dict[str, float]:
+    """What this process holds at most during a call on the CPU, after so many like it; as ``peak_of``."""
     with torch.no_grad():
         Workload("student", 16, 1, tiny=True).network()(torch.zeros(1, 3, 16, 16))  # torch loads what it needs
     before = _kib("VmRSS")
-    call = contestant.prepare()
+    call = prepare()
+    for _ in range(warm_ups):
+        call()
     _CLEAR.write_text("5")  # the peak so far is forgotten
     call()
     peak = _kib("VmHWM")

@@ -14,6 +14,7 @@ from benchmarks.measure import Call
 from benchmarks.sdpa import folded
 from benchmarks.settings import Settings
 from benchmarks.workloads import Workload
+from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
 
 GRAPHS = "reduce-overhead"
@@ -114,8 +115,8 @@ def _forward(workload: Workload, way: Way, precision: str, device: torch.device)
     return _graphed(call) if way.graph else call
 
 
-def step_call(workload: Workload, way: Way, train: dict[str, str], device: torch.device) -> Call:
-    """A feature-distillation step with these ``train`` options."""
+def step_model(workload: Workload, train: dict[str, Any], device: torch.device) -> ModelPlain:
+    """A feature distillation with these ``train`` options, before ``init_train``."""
     options: dict[str, Any] = {
         "gpu_ids": [device.index or 0] if device.type == "cuda" else None,
         "netG": workload.section("student"),
@@ -126,9 +127,16 @@ def step_call(workload: Workload, way: Way, train: dict[str, str], device: torch
     assert model.netTeacher is not None
     model.netG.load_state_dict(workload.network("student").state_dict())
     model.netTeacher.load_state_dict(workload.network("teacher").state_dict())
+    return model
+
+
+def step_call(workload: Workload, way: Way, train: dict[str, Any], device: torch.device) -> Call:
+    """A step of ``step_model``."""
+    model = step_model(workload, train, device)
     model.init_train()
     batch = {"L": workload.images().to(device), "H": workload.images(scale=4).to(device)}
     if way.compile:
+        assert model.netTeacher is not None
         model.netG.compile(mode=way.compile)
         model.netTeacher.compile(mode=way.compile)
 

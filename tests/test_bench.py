@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import bench, engines, measure, memory, paths, scaling
+from benchmarks import bench, engines, measure, memory, paths, scaling, training_memory
 from benchmarks.contestants import NO_BF16, line_up
 from benchmarks.measure import interleave
 from benchmarks.ours import Way, forward_call
@@ -261,3 +261,40 @@ def test_targets_and_table() -> None:
 def test_the_torch_path_does_not_pass_for_native() -> None:
     with pytest.raises(RuntimeError, match="the torch path made it"):
         forward_call(STUDENT, Way("native", paths.torch_path(), own=True), "fp32", torch.device("cpu"))
+
+
+def test_smallest_table_of_training_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    training_memory.main(["--tiny", "--patches", "32", "--batches", "2", "--precisions", "bf16"])
+    machine, _, *table = capsys.readouterr().out.splitlines()
+    assert f"torch {torch.__version__}" in machine
+    heading, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert heading == list(training_memory.COLUMNS)
+    assert [row[:4] for row in rows] == [["32", "2", "bf16", "no"], ["32", "2", "bf16", "yes"]]
+    for row in rows:
+        measured, counted, kept = row[4:]
+        assert (measured != "-") is memory.MEASURABLE
+        assert float(counted) > float(kept) > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_memory_is_counted_without_computing(precision: str) -> None:
+    kept: list[int] = []
+    for checkpointed in (False, True):
+        step = training_memory.Step(64, 2, precision, checkpointed, tiny=True)
+        counted = training_memory.count(step)
+        assert counted == training_memory.count(step, computing=True)
+        kept.append(counted.kept)
+    assert kept[1] < kept[0]
+
+
+def test_living_bytes() -> None:
+    with training_memory.LivingBytes() as living:
+        x = torch.ones(100)
+        view = x[:10]
+        y = x + 1
+        del x
+        assert living.now == 800  # the view keeps the memory
+        del view
+        assert (living.now, living.peak) == (400, 800)
+        y.add_(1)
+        assert (living.now, living.peak) == (400, 800)

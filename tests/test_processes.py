@@ -50,7 +50,12 @@ def assert_close(one: Path, other: Path, step: int = 6) -> None:
 CASES: dict[str, dict[str, Any]] = {
     "feature, two times 16 patches": {"batch": 32, "kind": "feature"},
     "feature loss that starts later": {"batch": 4, "kind": "feature", "start_feature_iter": 4},
-    "response, each share in two parts": {"batch": 8, "kind": "response", "gradient_accumulation_steps": 2},
+    "response, each share in two parts, checkpointed": {
+        "batch": 8,
+        "kind": "response",
+        "gradient_accumulation_steps": 2,
+        "activation_checkpointing": True,
+    },
     "none, shares of 2 and 3, sum of squares": {"batch": 5, "kind": "none", "G_lossfn_type": "l2sum"},
     "none, clipped gradients": {"batch": 4, "kind": "none", "G_optimizer_clipgrad": 0.1, "E_decay": 0},
 }

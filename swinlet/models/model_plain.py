@@ -63,6 +63,7 @@ class ModelPlain:
         with torch.random.fork_rng(devices=[]):  # same seed, same first weights, whatever was drawn before
             torch.manual_seed(opt.train.manual_seed)
             self.netG = define_G(opt)
+            self.netG.activation_checkpointing = opt.train.activation_checkpointing
             self.netTeacher = define_teacher(opt, self.netG) if kind.needs_teacher else None
             distillation = kind(opt.train, self.netG, self.netTeacher)
         if self.netTeacher is not None:

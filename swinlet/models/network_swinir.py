@@ -73,8 +73,9 @@ class RSTB(nn.Module):
         self.residual_group = ResidualGroup(blocks)
         self.conv = residual_conv(dim, resi_connection)
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        return to_tokens(self.conv(to_image(self.residual_group(x, size), size), to_image(x, size)))
+    def forward(self, x: Tensor, size: tuple[int, int], checkpointed: bool = False) -> Tensor:
+        deep = self.residual_group(x, size, checkpointed)
+        return to_tokens(self.conv(to_image(deep, size), to_image(x, size)))
 
 
 class PatchEmbed(nn.Module):
@@ -136,6 +137,11 @@ class SwinIR(nn.Module):
     """Compute the convolutions of the ``pixelshuffle`` upsampler as one, which they are but for rounding: in eval mode
     without gradients, and with gradients where it pays; hooks on them are not called then. False computes them one by
     one."""
+
+    activation_checkpointing = False
+    """In training mode compute the transformer blocks once more in the backward pass instead of keeping what they
+    computed, with the same result to the bit: each block by itself, with the native kernels those of an RSTB
+    together. Traced and compiled graphs do not hold it."""
 
     def __init__(
         self,
@@ -284,7 +290,7 @@ class SwinIR(nn.Module):
             x = x + self._position_table(size)
         features: list[Tensor] = []
         for layer in self.layers:
-            x = layer(x, size)
+            x = layer(x, size, self.activation_checkpointing)
             features.append(x)
         return to_image(self.norm(x), size), features
 

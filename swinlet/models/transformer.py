@@ -4,13 +4,16 @@ Two ways to compute the same: with torch, as written here, which is the referenc
 ``swinlet.kernels``, which take a block at a time where they can serve.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from swinlet import kernels
 from swinlet.kernels import BlockParameters, BlockSpec
+from swinlet.utils.tracing import is_traced
 
 
 def relative_position_index(window: int) -> Tensor:
@@ -225,11 +228,19 @@ class ResidualGroup(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """x: tokens (N, H*W, C), row by row; size: (H, W), multiples of the window."""
+    def forward(self, x: Tensor, size: tuple[int, int], checkpointed: bool = False) -> Tensor:
+        """The blocks, one after the other.
+
+        Args:
+            x: tokens (N, H*W, C), row by row.
+            size: (H, W), multiples of the window.
+            checkpointed: keep the inputs of blocks alone for the backward pass (in training mode, with gradients).
+        """
         blocks: list[SwinTransformerBlock] = list(self.blocks)  # pyright: ignore[reportAssignmentType]
+        checkpointed = checkpointed and self.training and torch.is_grad_enabled() and not is_traced()
+        run = _run_checkpointed if checkpointed else _run
         if kernels.serve(x, self.parameters(), blocks[0].window_size):
-            return self._native(x, size, blocks)
+            return run(self._native, x, size, blocks)  # whole: of each block the kernels keep the input alone anyway
         grid = WindowGrid(size, blocks[0].window_size)
         shifts = [block.shift_size for block in blocks]
         masks = border_masks(grid.window, max(shifts), x.device) if any(shifts) else None
@@ -238,7 +249,7 @@ class ResidualGroup(nn.Module):
         for block in blocks:
             x = grid.regather(x, shift, block.shift_size)
             shift = block.shift_size
-            x = block(x, grid, masks)
+            x = run(block, x, grid, masks)
         return grid.scatter(x, shift)
 
     def _native(self, x: Tensor, size: tuple[int, int], blocks: Sequence[SwinTransformerBlock]) -> Tensor:
@@ -253,3 +264,13 @@ class ResidualGroup(nn.Module):
             kernels.infer(x, size, block.spec, block.parameters_for_kernel(), block.packed, buffer)
             x = buffer
         return x
+
+
+def _run(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    return function(*arguments)
+
+
+def _run_checkpointed(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """Activation checkpointing (Chen et al., arXiv:1604.06174): what the function computes is computed once more in the
+    backward pass, with the same drop-path and autocast, instead of being kept. The result is the same to the bit."""
+    return checkpoint(function, *arguments, use_reentrant=False)

@@ -312,6 +312,10 @@ class TrainOptions(Section):
         default="fp32",
         description="Of the teacher's, whatever precision is; bf16 on a processor without such instructions: fp32.",
     )
+    activation_checkpointing: Bool = Field(
+        default=False,
+        description="Keep less of the student for the backward pass and compute it again there; the same result.",
+    )
 
     G_lossfn_type: LossType = Field(default="l1", description="Pixel loss against the ground truth.")
     G_lossfn_weight: NaturalFloat = Field(default=1.0, description="Its weight.")
