@@ -33,6 +33,14 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def quartiles(values: dict[str, float], digits: int | None = None) -> str:
+    """Median, and the quartiles in brackets."""
+    if digits is None:
+        digits = 0 if values["median"] >= 100 else 1 if values["median"] >= 10 else 2
+    median, low, high = (f"{values[key]:.{digits}f}" for key in ("median", "low", "high"))
+    return f"{median} ({low} to {high})"
+
+
 def _heading(run: dict[str, Any]) -> str:
     peaks = [
         f"{name} {value:.0f} GFLOP/s" if value else f"{name} not measured"
@@ -49,21 +57,14 @@ def _measurement(entry: dict[str, Any]) -> str:
         share = "-" if row["share_of_peak"] is None else f"{100 * row['share_of_peak']:.0f} %"
         milliseconds = {key: 1000 * value for key, value in row["seconds"].items()}
         iterations = row["per_second"] / entry["batch"]
-        cells = [row["label"], _spread(milliseconds), f"{iterations:.3g}", f"{row['per_second']:.3g}"]
+        cells = [row["label"], quartiles(milliseconds), f"{iterations:.3g}", f"{row['per_second']:.3g}"]
         cells += [f"{row['gflop_per_second']:.0f}", share]
         ratios = row["times_as_fast_as"]
-        cells += ["-" if base not in ratios or base == row["label"] else _spread(ratios[base], 2) for base in bases]
+        cells += ["-" if base not in ratios or base == row["label"] else quartiles(ratios[base], 2) for base in bases]
         rows.append(cells)
     rounds = f"{entry['rounds']} round{'s' * (entry['rounds'] != 1)}"
     warmed = "" if entry["warmed_up"] else ", without a warm-up"
     return f"{entry['name']}: {entry['gflop']:.3g} GFLOP, {rounds}{warmed}\n{aligned(rows)}"
-
-
-def _spread(values: dict[str, float], digits: int | None = None) -> str:
-    if digits is None:
-        digits = 0 if values["median"] >= 100 else 1 if values["median"] >= 10 else 2
-    median, low, high = (f"{values[key]:.{digits}f}" for key in ("median", "low", "high"))
-    return f"{median} ({low} to {high})"
 
 
 def _memory(entry: dict[str, Any]) -> str:

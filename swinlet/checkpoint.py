@@ -19,7 +19,7 @@ import torch
 
 from swinlet.errors import CheckpointError
 from swinlet.options import KeepOptions
-from swinlet.utils.files import MAX_RECORD, read_regular, sha256_of, sync_folder, write_atomic
+from swinlet.utils.files import MAX_RECORD, read_regular, refusal, sha256_of, sync_folder, write_atomic
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -33,7 +33,7 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
     try:
         write_atomic(path, lambda file: file.write(content))
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise CheckpointError(f"{path}: cannot be written: {refusal(error)}") from error
 
 
 def write_tensors(path: Path, content: object) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from swinlet.errors import CheckpointError, SwinletError, TrainingError
+from swinlet.errors import CheckpointError, MachineError, SharedError, SwinletError, TrainingError
 from swinlet.options import json_schema, load_options, markdown_reference
 from swinlet.utils.console import LOGGER, ProgressBar, log_to_console
 from swinlet.utils.files import write_text
@@ -268,15 +268,18 @@ def user_errors(
 
     ``less_memory`` is advice for where memory runs out.
 
-    Exit codes: 2 for options, images and weights; 1 for what the machine refuses (disk, rights, memory) and for a run
-    that went astray.
+    Exit codes: 2 for options, images and weights; 1 for what the machine refuses (disk, rights, memory,
+    processes) and for a run that went astray.
     """
     try:
         yield
+    except SharedError as error:
+        raise typer.Exit(FAILURE) from error
     except SwinletError as error:
         LOGGER.error("%s", error)
         unwritten = isinstance(error, CheckpointError) and isinstance(error.__cause__, OSError)
-        raise typer.Exit(FAILURE if unwritten or isinstance(error, TrainingError) else USAGE_ERROR) from error
+        failed = unwritten or isinstance(error, MachineError | TrainingError)
+        raise typer.Exit(FAILURE if failed else USAGE_ERROR) from error
     except OSError as error:
         LOGGER.error("%s", f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
         raise typer.Exit(FAILURE) from error

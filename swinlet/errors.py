@@ -3,8 +3,10 @@
 SwinletError
 ├── OptionError       an option file, an override, or options that contradict each other
 ├── DataError         images and folders
+│   └── MachineError  the machine cannot read or write them now
 ├── CheckpointError   weight files and saved runs
-└── TrainingError     a run that cannot go on
+├── TrainingError     a run that cannot go on
+└── SharedError       one that another process of the run tells of
 """
 
 
@@ -20,9 +22,17 @@ class DataError(SwinletError):
     """Raised for images that are missing, unreadable, unpaired, too small or of the wrong size."""
 
 
+class MachineError(DataError):
+    """Raised where the machine, not an image, is at fault: a full disk, a loader's process that was ended."""
+
+
 class CheckpointError(SwinletError):
     """Raised for weight files that are missing, unreadable, or belong to another network."""
 
 
 class TrainingError(SwinletError):
     """Raised when a run cannot go on, e.g. because its loss is not a number any more."""
+
+
+class SharedError(SwinletError):
+    """Raised in a process of a run for an error that another one tells the user of: end without a word."""

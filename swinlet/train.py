@@ -3,9 +3,8 @@
 import logging
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
+from signal import Signals
 from typing import Literal
-
-import torch
 
 from swinlet.checkpoint import SealedSet, newest_sealed, prune, unsealed_steps
 from swinlet.data.dataset_sr import DatasetSR
@@ -18,6 +17,8 @@ from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
 from swinlet.options import Options, TrainOptions, changed_keys, keys_without_effect
 from swinlet.utils.console import TrainingBar
+from swinlet.utils.device import join_processes
+from swinlet.utils.lifeline import Lifeline
 from swinlet.utils.run_lock import RunLock
 from swinlet.utils.run_log import METRICS_FILE, RunLog
 from swinlet.utils.signals import cleaning_up, stop_signals
@@ -41,42 +42,48 @@ def train(opt: Options) -> bool:
             them; and CheckpointError when a checkpoint cannot be written.
     """
     total = opt.train.total_iter
-    with cleaning_up(), ExitStack() as held, RunLog(opt) as log:
+    processes = join_processes(opt.gpu_ids)
+    with (
+        cleaning_up(),
+        Lifeline(processes),
+        ExitStack() as held,
+        RunLog(opt, writes=processes.is_main) as log,
+    ):
         check_teacher(opt)
-        model = define_Model(opt)
-        datasets = define_Datasets(opt)
+        model = processes.agree(lambda: define_Model(opt))
+        datasets = define_Datasets(opt, processes)
         train_set = datasets["train"]
-        held.enter_context(RunLock(opt.run_dir))
+        processes.from_main(lambda: lock(opt, held))
         sealed = start_or_resume(model, opt)
         start = 0 if sealed is None else sealed.step
 
         log.open(start)
         describe(model, opt, start)
         testing = Testing(model, datasets, opt, log, start)
-        watch = Watch(opt, model, log, {} if sealed is None else sealed.extra.get("skipped", {}))
+        watch = Watch(opt, model, log, train_set, {} if sealed is None else sealed.extra.get("skipped", {}))
         checkpoints = Checkpoints(model, watch, opt.train)
-        batches = training_batches(train_set, opt, range(start + 1, total + 1))
+        batches = training_batches(train_set, opt, range(start + 1, total + 1), processes)
         with stop_signals() as stop, TrainingBar(total, start) as bar, checkpoints.rescued():
             if testing.was_missed(start):
                 testing.run(start, bar)
             for step, batch in enumerate(batches, start=start + 1):
-                seed_step(opt.train.manual_seed, step)
                 model.feed_data(batch)
-                with checkpoints.changing(step):
-                    model.optimize_parameters(step)
-                watch.note(step, batch["H_path"])
+                model.optimize_parameters(step)
+                watch.note(step)
                 bar.advance(lambda: status(model))
 
-                stopping = stop.requested  # read once: a signal during what follows waits for the next iteration
+                # Read once, for all processes: a signal during what follows waits for the next iteration.
+                stopping = processes.maximum(stop.number)
                 last = step == total
                 if step % opt.train.checkpoint_print == 0 or stopping or last:
                     report_losses(model, watch, log, bar, step, epoch_of(step, opt, train_set))
                 with bar.pause():
-                    checkpoints.offer(step, wanted=stopping != "")
+                    checkpoints.offer(step, wanted=stopping > 0)
                 if testing.is_due(step):
                     testing.run(step, bar)
                 if stopping and not last and checkpoints.are_up_to_date:
-                    LOGGER.info("stopped by %s after iteration %d of %d; saved", stopping, step, total)
+                    name = Signals(stopping).name
+                    LOGGER.info("stopped by %s after iteration %d of %d; saved", name, step, total)
                     LOGGER.info("start the same command again to go on")
                     return False
         LOGGER.info("complete: weights in %s", model.models_dir)
@@ -99,7 +106,8 @@ class Testing:
         names: tuple[Literal["test", "val"], ...] = ("test", "val")
         self._model, self._opt, self._log = model, opt, log
         self._train_set = datasets["train"]
-        self._phases = [TestPhase(datasets[name], opt, name) for name in names if name in datasets]
+        of_run = opt, model.processes
+        self._phases = [TestPhase(datasets[name], *of_run, name) for name in names if name in datasets]
         self._best = BestWeights(model, self._phases[-1], start) if self._phases else None
 
     def is_due(self, step: int) -> bool:
@@ -109,7 +117,10 @@ class Testing:
 
     def was_missed(self, step: int) -> bool:
         """Whether the run was killed between the checkpoint of an iteration and its test."""
-        return step > 0 and self.is_due(step) and not self._log.has_tests(step, {p.name for p in self._phases})
+        if step == 0 or not self.is_due(step):
+            return False
+        names = {phase.name for phase in self._phases}
+        return not self._model.processes.from_main(lambda: self._log.has_tests(step, names))
 
     def run(self, step: int, bar: TrainingBar) -> None:
         """Test, and keep the weights that would be deployed if they are the best so far."""
@@ -137,6 +148,11 @@ def check_teacher(opt: Options) -> None:
         raise OptionError(f"path.pretrained_netTeacher: missing; distillation_type {kind!r} needs a teacher")
 
 
+def lock(opt: Options, held: ExitStack) -> None:
+    """Keep other runs out of this one's folder, until ``held`` is closed."""
+    held.enter_context(RunLock(opt.run_dir))
+
+
 def start_or_resume(model: ModelPlain, opt: Options) -> SealedSet | None:
     """Ready the model for its first iteration, or for the one after the run's newest complete checkpoint.
 
@@ -146,25 +162,41 @@ def start_or_resume(model: ModelPlain, opt: Options) -> SealedSet | None:
     Raises:
         CheckpointError: the run's folder belongs to something else.
     """
-    sealed = newest_sealed(model.models_dir)
+    sealed = model.processes.from_main(lambda: find_checkpoint(model, opt))
+    model.init_train(pretrained=sealed is None)
     if sealed is None:
-        refuse_foreign_weights(model, opt)
-        model.init_train()
         return None
-    advice = f"{opt.run_dir} belongs to a run with other options: choose another task, or move the folder away"
-    changes = list(changed_keys(sealed.options, opt.model_dump(mode="json"))) if sealed.options else []
-    refused = [change for change in changes if change.startswith(IDENTITY)]
-    if refused:
-        raise CheckpointError(f"{advice} ({'; '.join(refused)})")
-    model.init_train(pretrained=False)
     try:
         model.load_checkpoint(sealed)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}\n{advice}") from error
+        raise CheckpointError(f"{error}\n{advice(opt)}") from error
     LOGGER.info("resuming %s after iteration %d", opt.run_dir, sealed.step)
+    changes = changes_since(sealed, opt)
     if changes:
         LOGGER.warning("options that differ from those of the checkpoint: %s", "; ".join(changes))
     return sealed
+
+
+def find_checkpoint(model: ModelPlain, opt: Options) -> SealedSet | None:
+    """The run's newest complete checkpoint; see ``start_or_resume``."""
+    sealed = newest_sealed(model.models_dir)
+    if sealed is None:
+        refuse_foreign_weights(model, opt)
+        return None
+    refused = [change for change in changes_since(sealed, opt) if change.startswith(IDENTITY)]
+    if refused:
+        raise CheckpointError(f"{advice(opt)} ({'; '.join(refused)})")
+    return sealed
+
+
+def changes_since(sealed: SealedSet, opt: Options) -> list[str]:
+    """Options that differ from those of a checkpoint."""
+    return list(changed_keys(sealed.options, opt.model_dump(mode="json"))) if sealed.options else []
+
+
+def advice(opt: Options) -> str:
+    """What to do about a folder of another run."""
+    return f"{opt.run_dir} belongs to a run with other options: choose another task, or move the folder away"
 
 
 def refuse_foreign_weights(model: ModelPlain, opt: Options) -> None:
@@ -182,7 +214,9 @@ def describe(model: ModelPlain, opt: Options, start: int) -> None:
     """Log what is about to happen."""
     total = opt.train.total_iter
     if start < total:
-        LOGGER.info("run %s: iterations %d to %d on %s", opt.run_dir, start + 1, total, model.device)
+        count = model.processes.count
+        where = model.device.type + (f", in {count} processes" if count > 1 else "")
+        LOGGER.info("run %s: iterations %d to %d on %s", opt.run_dir, start + 1, total, where)
     else:
         LOGGER.info(
             "run %s: nothing left to train, %d iterations are done, total_iter is %d", opt.run_dir, start, total
@@ -192,14 +226,9 @@ def describe(model: ModelPlain, opt: Options, start: int) -> None:
         source = opt.path.pretrained_netTeacher
         size = f"{parameter_count(model.netTeacher):,}"
         LOGGER.info("teacher %s (%s parameters); distillation: %s", source, size, opt.train.distillation_type)
-    unused = keys_without_effect(opt)
+    unused = keys_without_effect(opt, model.processes.count)
     if unused:
         LOGGER.warning("keys without effect: %s", "; ".join(unused))
-
-
-def seed_step(seed: int, step: int) -> None:
-    """Make drop-path a pure function of the step, so that a resumed run repeats an uninterrupted one."""
-    torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)
 
 
 def status(model: ModelPlain) -> str:
@@ -230,20 +259,13 @@ class Checkpoints:
 
     def __init__(self, model: ModelPlain, watch: Watch, train: TrainOptions) -> None:
         self._model, self._watch, self._train = model, watch, train
-        self._done: int | None = None  # the last iteration, where the model is what it left, and not yet saved
+        self._saved: int | None = None
         self._due = False
 
     @property
     def are_up_to_date(self) -> bool:
         """Whether none is due."""
         return not self._due
-
-    @contextmanager
-    def changing(self, step: int) -> Generator[None, None, None]:
-        """Inside, an iteration changes the model: where that ends by an error, nobody knows how far it came."""
-        self._done = None
-        yield
-        self._done = step
 
     def offer(self, step: int, *, wanted: bool) -> None:
         """An iteration is done: save it if a checkpoint is due or wanted, except right after a skipped step.
@@ -267,7 +289,7 @@ class Checkpoints:
 
     def _save(self, step: int) -> None:
         """Save a checkpoint, but never one with weights that are no numbers over a good one; then remove older ones."""
-        self._done = None
+        self._saved = step
         spoilt = self._model.not_finite()
         if spoilt:
             names = ", ".join(spoilt[:3]) + (f" and {len(spoilt) - 3} more" if len(spoilt) > 3 else "")
@@ -276,6 +298,8 @@ class Checkpoints:
             LOGGER.warning(
                 "the last %d iterations were skipped: see whether the results are good", self._watch.in_a_row
             )
+        if not self._model.processes.is_main:
+            return
         sealed = self._model.save(step, skipped=self._watch.record)
         if self._train.keep_checkpoints is not None and not self._watch.in_a_row:
             prune(sealed, self._train.keep_checkpoints)
@@ -286,16 +310,19 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            if self._done is not None and not isinstance(error, TrainingError):
-                self._rescue(self._done)
+            step = self._model.updated
+            if step is not None and step != self._saved and not isinstance(error, TrainingError):
+                self._rescue(step)
             raise
 
     def _rescue(self, step: int) -> None:
         try:
             if self._is_sound():
                 self._save(step)
-                LOGGER.info("saved after iteration %d, before this error:", step)
-        except (SwinletError, OSError) as error:  # the first error is the one to tell of
+                LOGGER.info(
+                    "iteration %d is saved, as the run ends by an error; the same command goes on from there", step
+                )
+        except (SwinletError, OSError, RuntimeError) as error:  # the first error is the one to tell of
             LOGGER.warning("iteration %d could not be saved: %s", step, error)
 
 

@@ -1,8 +1,11 @@
 """The test phase: pictures of the test images, their scores, and which weights were best."""
 
+from __future__ import annotations
+
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +21,7 @@ from swinlet.models.model_plain import ModelPlain
 from swinlet.options import Options
 from swinlet.utils.finite import finite
 from swinlet.utils.image_io import save_image, to_uint8
+from swinlet.utils.processes import Processes
 from swinlet.utils.resize import bicubic_upscale
 
 LOGGER = logging.getLogger("swinlet")
@@ -27,19 +31,30 @@ ADVICE = "Saved checkpoints are kept. Lower train.G_optimizer_lr or set train.G_
 NAMES = {"bicubic": "bicubic of LR", "G": "student", "E": "student (EMA)", "Teacher": "teacher"}
 
 
+@dataclass(frozen=True)
+class _Restored:
+    """Scores by metric, and the picture, uint8 (H, W, C)."""
+
+    scores: dict[str, float]
+    picture: NDArray[np.uint8]
+
+
 class TestPhase:
     """The images of a run's test or validation set.
 
     Args:
         dataset: whole images.
         opt: options of the run.
+        processes: restore and score the images in turn.
         name: of the set, "test" or "val".
     """
 
     __test__ = False  # not for pytest
 
-    def __init__(self, dataset: DatasetSR, opt: Options, name: Literal["test", "val"] = "test") -> None:
-        self._dataset = dataset
+    def __init__(
+        self, dataset: DatasetSR, opt: Options, processes: Processes, name: Literal["test", "val"] = "test"
+    ) -> None:
+        self._dataset, self._processes = dataset, processes
         self._scale = opt.scale
         self.name = name
         self.folder: Path = getattr(opt.datasets, name).dataroot_H
@@ -53,7 +68,7 @@ class TestPhase:
         Args:
             model: the model to test.
             step: iterations done.
-            show: where given, the picture of what would be deployed is saved as
+            show: where given, the main process saves the picture of what would be deployed as
                 ``images_dir/<name>/<name>_<step>.png``, and ``show`` is handed step, name and picture (uint8
                 (H, W, C)), too.
 
@@ -62,13 +77,13 @@ class TestPhase:
         """
         labels = [model.tested_weights] + (["G"] if model.tested_weights != "G" else [])
         table = [Scores(label) for label in labels]
-        for name, item, truth in self._items():
+        for name, images in self._restored(model, labels):
             for scores in table:
-                estimate = _restore(model, item, scores.label)
-                scores.images[name] = truth.score(estimate)
-                if show is not None and scores.label == model.tested_weights:
-                    save_image(self.images_dir / name / f"{Path(name).name}_{step}.png", estimate)
-                    show(step, name, estimate)
+                scores.images[name] = images[scores.label].scores
+            picture = images[model.tested_weights].picture
+            if show is not None and self._processes.is_main:
+                save_image(self.images_dir / name / f"{Path(name).name}_{step}.png", picture)
+                show(step, name, picture)
         return table
 
     def compare(self, model: ModelPlain) -> list[Scores]:
@@ -76,19 +91,26 @@ class TestPhase:
         table = [Scores("bicubic"), Scores(model.tested_weights)]
         if model.netTeacher is not None:
             table.append(Scores("Teacher"))
-        for name, item, truth in self._items():
+        for name, images in self._restored(model, [scores.label for scores in table]):
             for scores in table:
-                if scores.label == "bicubic":
-                    estimate = bicubic_upscale(_to_array(item["L"]), self._scale)
-                else:
-                    estimate = _restore(model, item, scores.label)
-                scores.images[name] = truth.score(estimate)
+                scores.images[name] = images[scores.label].scores
         return table
 
-    def _items(self) -> Iterator[tuple[str, Mapping[str, Any], GroundTruth]]:
-        for i in range(len(self._dataset)):
-            item = self._dataset[i]
-            yield item["name"], item, GroundTruth(_to_array(item["H"]), shave_of(self._scale))
+    def _restored(self, model: ModelPlain, labels: Sequence[str]) -> Iterator[tuple[str, dict[str, _Restored]]]:
+        """Name, and by label what each network makes of it, of each image; handed to all processes."""
+
+        def restore(index: int) -> dict[str, _Restored]:
+            item = self._dataset[index]
+            truth = GroundTruth(_to_array(item["H"]), shave_of(self._scale))
+            made = {label: self._make(model, item, label) for label in labels}
+            return {label: _Restored(truth.score(picture), picture) for label, picture in made.items()}
+
+        return zip(self._dataset.names, self._processes.each(restore, len(self._dataset)), strict=True)
+
+    def _make(self, model: ModelPlain, item: Mapping[str, Any], label: str) -> NDArray[np.uint8]:
+        if label == "bicubic":
+            return bicubic_upscale(_to_array(item["L"]), self._scale)
+        return _restore(model, item, label)
 
 
 class BestWeights:
@@ -103,7 +125,7 @@ class BestWeights:
     def __init__(self, model: ModelPlain, chooser: TestPhase, start: int) -> None:
         self._model = model
         self._record: dict[str, Any] = {"set": chooser.name, "dataroot_H": str(chooser.folder)}
-        recorded = read_best(model.models_dir) if start else None
+        recorded = model.processes.from_main(lambda: read_best(model.models_dir) if start else None)
         self._best = -math.inf
         if recorded is not None and recorded.items() >= self._record.items():
             self._best = _as_score(recorded["psnr_y"])
@@ -119,6 +141,8 @@ class BestWeights:
         value = scores.mean("psnr_y")
         if value > self._best:
             self._best = value
+            if not self._model.processes.is_main:
+                return
             path = self._model.save_best(step, {**self._record, "psnr_y": finite(value)})
             LOGGER.info("    best so far, by PSNR-Y on the %s set: kept as %s", self._record["set"], path)
 

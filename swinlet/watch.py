@@ -6,12 +6,12 @@ import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from swinlet.data.dataset_sr import DatasetSR
 from swinlet.errors import TrainingError
 from swinlet.models.model_plain import ModelPlain
 from swinlet.options import Options
@@ -33,12 +33,11 @@ _SHOWN = 3  # names of samples in a line of the log
 
 @dataclass(frozen=True)
 class _Step:
-    """One iteration: values by name, still on the device, and the files of its samples."""
+    """One iteration: values by name, still on the device."""
 
     number: int
     names: Sequence[str]
     values: Tensor
-    images: Sequence[str]
 
 
 class Watch:
@@ -49,13 +48,17 @@ class Watch:
 
     Args:
         opt, model, log: of the run.
+        train_set: knows the files of an iteration's samples.
         saved: what the manifest that the run goes on from says under "skipped"; empty for a fresh start. How many
             steps were skipped one after the other is stored, so that a resumed run stops where an uninterrupted one
             does. The losses that spikes are compared with are not: they are gathered anew.
     """
 
-    def __init__(self, opt: Options, model: ModelPlain, log: RunLog, saved: Mapping[str, int]) -> None:
+    def __init__(
+        self, opt: Options, model: ModelPlain, log: RunLog, train_set: DatasetSR, saved: Mapping[str, int]
+    ) -> None:
         assert opt.datasets.train is not None, "there is a training set"
+        self._train_set = train_set
         self._batch = opt.datasets.train.dataloader_batch_size
         self._limit = opt.train.max_skipped_steps + (SCALE_HALVINGS if opt.train.precision == "fp16" else 0)
         self._model, self._log = model, log
@@ -68,14 +71,14 @@ class Watch:
         """For the manifest; of the iterations that have been read."""
         return {"total": self.skipped, "in_a_row": self.in_a_row}
 
-    def note(self, step: int, images: Sequence[str]) -> None:
-        """An iteration is done; ``images`` are the files of its samples, in order.
+    def note(self, step: int) -> None:
+        """An iteration is done.
 
         Raises:
             TrainingError: see ``read``.
         """
         names, values = self._model.outcome()
-        self._unread.append(_Step(step, names, values, images))
+        self._unread.append(_Step(step, names, values))
         if self._model.reads_are_free or len(self._unread) == READ_EVERY:
             self.read()
 
@@ -116,17 +119,19 @@ class Watch:
             )
             self._log.record("spike", step.number, loss=loss, median=median, **self._samples_record(step))
 
-    def _first_position(self, step: _Step) -> int:
-        return (step.number - 1) * self._batch
+    def _positions(self, step: _Step) -> range:
+        return range((step.number - 1) * self._batch, step.number * self._batch)
 
     def _samples(self, step: _Step) -> str:
-        first = self._first_position(step)
-        shown = ", ".join(Path(image).name for image in step.images[:_SHOWN])
-        rest = len(step.images) - _SHOWN
-        return f"samples {first} to {first + len(step.images) - 1}: {shown}" + (f" and {rest} more" * (rest > 0))
+        positions = self._positions(step)
+        shown = ", ".join(self._train_set.H_path(position).name for position in positions[:_SHOWN])
+        rest = len(positions) - _SHOWN
+        return f"samples {positions[0]} to {positions[-1]}: {shown}" + (f" and {rest} more" * (rest > 0))
 
     def _samples_record(self, step: _Step) -> dict[str, Any]:
-        return {"first_position": self._first_position(step), "images": list(step.images)}
+        positions = self._positions(step)
+        images = [str(self._train_set.H_path(position)) for position in positions]
+        return {"first_position": positions[0], "images": images}
 
 
 class Spikes:

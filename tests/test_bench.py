@@ -1,13 +1,14 @@
 """The benchmark at its smallest size; what it refuses; its arithmetic."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import bench, engines, measure, memory, paths, training_memory
+from benchmarks import bench, engines, measure, memory, paths, scaling, training_memory
 from benchmarks.contestants import NO_BF16, line_up
 from benchmarks.measure import interleave
 from benchmarks.ours import Way, forward_call
@@ -19,7 +20,7 @@ from benchmarks.table import as_text
 from benchmarks.targets import Target, reached
 from benchmarks.workloads import Workload
 from swinlet import kernels
-from swinlet.errors import OptionError
+from swinlet.errors import OptionError, TrainingError
 from swinlet.models.network_swinir import SwinIR
 
 STUDENT = Workload("student", 16, 1, tiny=True)
@@ -210,6 +211,25 @@ def test_installed_engines(engine: engines.Engine, tmp_path: Path) -> None:
         assert engine.name in engine.missing or "onnx" in engine.missing
         return
     engine.prepare(STUDENT, "fp32", str(tmp_path))()
+
+
+def test_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "scaling.json"
+    assert scaling.main(["--tiny", "--batch", "3", "--seconds", "0.01", "--json", str(file)]) == 0
+    (found,) = json.loads(file.read_text())["measurements"]
+    one, two = (found["all_seconds"][name] for name in ("1 process", "2 processes"))
+    assert len(one) == len(two) == found["rounds"] == 3
+    assert found["times_as_fast"]["median"] == sorted(a / b for a, b in zip(one, two, strict=True))[1]
+    assert 0 < found["seconds"]["2 processes: messages"]["median"] < 1
+    output = capsys.readouterr().out
+    assert "step-8-batch3, 3 rounds" in output
+    assert f"{3 / sorted(one)[1]:.3g}" in output
+
+
+def test_a_member_that_fails_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.scaling.sys.executable", shutil.which("false"))
+    with pytest.raises(TrainingError, match="has ended"), scaling.Team(STUDENT, 1, 1) as team:
+        team.wait()
 
 
 def test_targets_and_table() -> None:

@@ -13,6 +13,7 @@ from swinlet.errors import CheckpointError, OptionError
 from swinlet.kernels.library import PathChoice
 from swinlet.models import model_plain
 from swinlet.models.optimizer import load_moments
+from swinlet.models.transformer import DropPath
 from swinlet.utils import device
 from tests.golden import TRAININGS, Golden, read_golden
 
@@ -294,7 +295,9 @@ class TestPretrained:
         # The optimiser's moments are there too: the next step of both is the same.
         model.netTeacher.load_state_dict(source.netTeacher.state_dict())
         for one in (source, model):
-            torch.manual_seed(7)
+            for module in one.netG.modules():
+                if isinstance(module, DropPath):
+                    module.drop_prob = 0.0  # drawn by each run's own seed
             one.feed_data(batch(1))
             one.optimize_parameters(2)
         assert torch.equal(source.netG.conv_first.weight, model.netG.conv_first.weight)

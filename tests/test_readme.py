@@ -32,6 +32,7 @@ DOCUMENTS = [
     "docs/options.md",
     "docs/performance.md",
     "docs/reliability.md",
+    "docs/scaling.md",
     "demo/README.md",
 ]
 # What makes any training command of the README small: two iterations, on the demo's photographs.
@@ -162,5 +163,5 @@ def test_links_and_files_exist(document: str) -> None:
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert (path.parent / target).exists() or target.startswith("http"), f"{document} links to {target}"
-    for name in re.findall(r"`((?:swinlet|options|demo|tests|docs|benchmarks)/[\w/.]+\.\w+)`", text):
+    for name in re.findall(r"`((?:swinlet|options|demo|tests|docs|benchmarks|scripts)/[\w/.]+\.\w+)`", text):
         assert (ROOT / name).exists(), f"{document} names {name}"

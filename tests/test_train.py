@@ -22,6 +22,7 @@ from swinlet.models.select_model import define_Model
 from swinlet.models.select_network import define_G
 from swinlet.options import load_options, parse_options
 from swinlet.train import train
+from swinlet.utils.processes import Processes
 from swinlet.validation import TestPhase
 from swinlet.weights import recorded_network
 from tests.small_run import NET, options, tree
@@ -147,7 +148,7 @@ class TestResults:
         data["netG"] = NET | {"upsampler": "pixelshuffledirect", "init_type": "interpolation"}
         opt = parse_options(data)
         first = define_Model(opt)
-        bilinear = TestPhase(define_Dataset(opt, "test"), opt).run(first, 0, lambda *_: None)
+        bilinear = TestPhase(define_Dataset(opt, "test"), opt, Processes()).run(first, 0, lambda *_: None)
         assert train(opt)
         scores = {record["weights"]: record["mean"] for record in records(tmp_path / "run", "comparison")}
         assert scores["E"]["psnr_y"] > bilinear[0].mean("psnr_y") + 0.2

@@ -181,8 +181,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
 
     def _cut(self, position: int, L_out: Array, H_out: Array) -> Pair:
         """Write one sample's patches, (C, side, side) each."""
-        epoch, index = divmod(position, len(self._pairs))
-        pair = self._pairs[self._order(epoch)[index] if self._shuffle else index]
+        pair = self._pair_at(position)
         scale, size = self._scale, self._H_size // self._scale
         # Multiplying and shifting 64 random bits is as good as unbiased, and, unlike the methods of
         # numpy's Generator, guaranteed to give the same numbers in every version of numpy.
@@ -202,6 +201,14 @@ class DatasetSR(Dataset[dict[str, Any]]):
             # Turned out of the cache: reading the image itself in columns would take longer than a copy in rows.
             out[...] = augment(np.ascontiguousarray(patch), mode).transpose(2, 0, 1)
         return pair
+
+    def _pair_at(self, position: int) -> Pair:
+        epoch, index = divmod(position, len(self._pairs))
+        return self._pairs[self._order(epoch)[index] if self._shuffle else index]
+
+    def H_path(self, position: int) -> Path:
+        """The high-resolution image that the training sample at a position is cut from; nothing is read."""
+        return self._pair_at(position).H_path
 
     def _read_H(self, pair: Pair) -> Array:
         return self._read_sized(pair.H_array or pair.H_path, pair.H_size)

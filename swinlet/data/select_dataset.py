@@ -5,24 +5,33 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import active_children, parent_process
 from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from swinlet.data.cache import cached
 from swinlet.data.dataset_sr import DatasetSR
-from swinlet.errors import DataError, OptionError
+from swinlet.errors import DataError, MachineError, OptionError
 from swinlet.options import DatasetOptions, Options
 from swinlet.options.names import DATASETS, named_class
+from swinlet.utils.processes import Processes
 
 LOGGER = logging.getLogger("swinlet")
 
 
 Phase = Literal["train", "test", "val"]
+
+FEWER_WORKERS = "lower datasets.train.dataloader_num_workers (0: the main process loads)"
+SHARED_MEMORY = (
+    f"Most often shared memory is full: enlarge /dev/shm (docker run --shm-size 1g), or {FEWER_WORKERS}, then start "
+    "the same command again"
+)
 
 
 def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
@@ -55,16 +64,52 @@ def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
     return dataset
 
 
-def define_Datasets(opt: Options) -> dict[Phase, DatasetSR]:
+Datasets = dict[Phase, DatasetSR]
+
+
+def define_Datasets(opt: Options, processes: Processes | None = None) -> Datasets:
     """Open and check the training set and, where the options name them, the test and the validation set.
 
+    Of several processes one on each machine does so, and hands the others what it has found.
+
     Raises:
-        OptionError: there is no training set.
-        DataError: the faults of all sets, at once.
+        OptionError: there is no training set; or there are fewer patches in a batch than processes.
+        DataError: the faults of all sets, at once; or the machines see different images.
     """
+    processes = processes or Processes()
+
+    def open_here() -> Datasets | None:
+        check_shares(opt, processes.count)
+        return _open_all(opt) if processes.local_rank == 0 else None
+
+    opened = processes.gather(open_here)
+    first, here = opened[0], opened[processes.rank - processes.local_rank]
+    assert first is not None, "the main process is the first of its machine"
+    assert here is not None, "each machine's first process has opened them"
+    for phase, dataset in here.items():
+        if dataset.names != first[phase].names:
+            raise DataError(f"datasets.{phase}: this machine's images are not those of the main process's machine")
+    return here
+
+
+def check_shares(opt: Options, count: int) -> None:
+    """See that each of ``count`` processes gets patches of every batch, and enough for its parts.
+
+    Raises:
+        OptionError: it does not.
+    """
+    batch, parts = _section(opt, "train").dataloader_batch_size, opt.train.gradient_accumulation_steps
+    if batch < count * parts:
+        each = f", {parts} parts each (train.gradient_accumulation_steps)" if parts > 1 else ""
+        raise OptionError(
+            f"datasets.train.dataloader_batch_size: {batch} patches are too few for {count} processes{each}"
+        )
+
+
+def _open_all(opt: Options) -> Datasets:
     others: tuple[Phase, ...] = ("test", "val")
     phases: list[Phase] = ["train", *(phase for phase in others if getattr(opt.datasets, phase) is not None)]
-    found: dict[Phase, DatasetSR] = {}
+    found: Datasets = {}
     faults: list[str] = []
     for phase in phases:
         try:
@@ -83,24 +128,31 @@ def _section(opt: Options, phase: Phase) -> DatasetOptions:
     return section
 
 
-def training_batches(dataset: DatasetSR, opt: Options, steps: range) -> Iterator[dict[str, Any]]:
-    """One batch for each iteration of ``steps``, counted from 1.
+def training_batches(
+    dataset: DatasetSR, opt: Options, steps: range, processes: Processes | None = None
+) -> Iterator[dict[str, Any]]:
+    """One batch for each iteration of ``steps``, counted from 1, or this process's share of it.
 
     Sample ``slot`` of iteration ``step`` is ``dataset[(step - 1) * batch + slot]``: there are no epochs, the loader's
     processes live as long as the run, and a resumed run sees what an uninterrupted one would have seen.
 
     Yields:
-        L uint8 (N, C, h, w), H uint8 (N, C, H_size, H_size), and lists of paths.
+        L uint8 (N, C, h, w), H uint8 (N, C, H_size, H_size), lists of paths, and for a share ``slots``, which samples
+        of the batch these are, with ``batch``, how many it has.
 
     Raises:
-        DataError: on reaching an image that was changed or removed since the dataset was made.
+        DataError: on reaching an image that was changed or removed since the dataset was made, in any process.
+        MachineError: a loader process was ended from outside, or finds no shared memory.
     """
     section = _section(opt, "train")
+    processes = processes or Processes()
     batch = section.dataloader_batch_size
-    workers = min(section.dataloader_num_workers, os.cpu_count() or 1)
+    slots = processes.share(batch)
+    workers = min(section.dataloader_num_workers, _processors())
     if workers < section.dataloader_num_workers:
         LOGGER.info("dataloader_num_workers: %d, as this machine has no more processors", workers)
-    batches_of_positions = (range((step - 1) * batch, step * batch) for step in steps)
+    starts = ((step - 1) * batch for step in steps)
+    batches_of_positions = (range(start + slots.start, start + slots.stop) for start in starts)
     loader = DataLoader(
         _Batches(dataset),
         batch_size=None,  # the data set makes batches
@@ -111,16 +163,36 @@ def training_batches(dataset: DatasetSR, opt: Options, steps: range) -> Iterator
         worker_init_fn=_start_worker,
         collate_fn=_as_it_is,
     )
-    others = set(active_children())
-    batches = iter(loader)
-    atexit.register(_kill, set(active_children()) - others)
-    return _raise_errors(batches)
+    others, handler = set(active_children()), _child_handler()
+    try:
+        batches = iter(loader)
+    except OSError as error:
+        raise MachineError(f"no loader process can be started: {error}. {SHARED_MEMORY}") from error
+    loaders = set(active_children()) - others
+    if loaders and handler is not None:
+        signal.signal(signal.SIGCHLD, handler)  # torch's raises wherever the run is just then, in mid-update, too
+    atexit.register(_kill, loaders)
+    share = {} if processes.count == 1 else {"slots": slots, "batch": batch}
+    return _shared(batches, loaders, processes, share)
+
+
+def _processors() -> int:
+    """How many this process may use: of a machine that jobs share, not all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _child_handler() -> Any:
+    """The handler of SIGCHLD, where there is one that can be set again."""
+    is_main = threading.current_thread() is threading.main_thread()  # signals belong to the main thread
+    return signal.getsignal(signal.SIGCHLD) if is_main and hasattr(signal, "SIGCHLD") else None
 
 
 class _Batches(Dataset[Any]):
     """Batches by their positions.
 
-    A DataError is handed over as a batch: torch would re-raise it with the worker's traceback for its message.
+    A DataError is handed over as a batch: torch would re-raise it with the worker's traceback for its message. A worker
+    puts its batches into shared memory here: where that is full, the thread that torch leaves it to only prints a
+    traceback, and the run waits forever.
     """
 
     def __init__(self, dataset: DatasetSR) -> None:
@@ -128,21 +200,93 @@ class _Batches(Dataset[Any]):
 
     def __getitem__(self, positions: Sequence[int]) -> dict[str, Any] | DataError:
         try:
-            return self._dataset.batch(positions)
+            batch = self._dataset.batch(positions)
         except DataError as error:
             return error
+        if get_worker_info() is not None:
+            try:
+                for tensor in (batch["L"], batch["H"]):
+                    tensor.share_memory_()
+            except (RuntimeError, OSError) as error:
+                return MachineError(f"a loader process cannot hand over its batch: {error}. {SHARED_MEMORY}")
+        return batch
 
 
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _raise_errors(batches: Iterable[dict[str, Any] | DataError]) -> Iterator[dict[str, Any]]:
-    for batch in batches:
-        if isinstance(batch, DataError):
-            # Not the object itself: this frame would keep it, its traceback the frame, and both the loader's processes.
-            raise DataError(str(batch))
-        yield batch
+def _shared(
+    batches: Iterator[dict[str, Any] | DataError],
+    loaders: Collection[BaseProcess],
+    processes: Processes,
+    share: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Batches, until there are no more; an error that one process meets is raised by all, before any waits for it."""
+    while (batch := processes.agree(lambda: _take(batches, loaders))) is not None:
+        yield batch | share
+
+
+def _take(batches: Iterator[dict[str, Any] | DataError], loaders: Collection[BaseProcess]) -> dict[str, Any] | None:
+    """The next batch; None: there is none."""
+    _refuse_dead(loaders)
+    try:
+        with _interrupted_by_death(loaders):
+            batch = next(batches, None)
+    except RuntimeError:  # torch's own watch: the only one on Windows, and for a process that ended by itself
+        _refuse_dead(loaders, even_in_peace=True)
+        raise
+    if isinstance(batch, DataError):
+        # Not the object itself: this frame would keep it, its traceback the frame, and both the loader's processes.
+        raise type(batch)(str(batch))
+    return batch
+
+
+@contextmanager
+def _interrupted_by_death(processes: Collection[BaseProcess]) -> Generator[None, None, None]:
+    """Inside, the death of a loader process ends the waiting for what it will never send.
+
+    Torch looks every 5 seconds, but not while it reads a message: one that was killed in the middle of writing it would
+    be waited for forever.
+    """
+    before = _child_handler() if processes else None
+    if before is None:
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if callable(before):
+            before(number, frame)
+        _refuse_dead(processes)
+
+    signal.signal(signal.SIGCHLD, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _refuse_dead(processes: Iterable[BaseProcess], *, even_in_peace: bool = False) -> None:
+    """Whether loader processes have ended.
+
+    Args:
+        processes: all of them.
+        even_in_peace: with exit code 0 as well, as all do at the end of a run.
+
+    Raises:
+        MachineError: one has.
+    """
+    ended = [code for process in processes if (code := process.exitcode) is not None]
+    code = next((code for code in ended if code or even_in_peace), None)
+    if code is None:
+        return
+    number = -code
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"exit code {code}"
+    if number == getattr(signal, "SIGBUS", None):
+        advice = SHARED_MEMORY
+    else:
+        advice = f"Most often memory ran out: {FEWER_WORKERS}, then start the same command again"
+    raise MachineError(f"a loader process was ended from outside ({name}). {advice}")
 
 
 def _start_worker(_: int) -> None:
@@ -169,7 +313,5 @@ def _kill(workers: Iterable[BaseProcess]) -> None:
 
     Workers are left where the traceback of an error keeps the loader alive.
     """
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises for a worker that was killed
     for worker in workers:
         worker.kill()

@@ -61,5 +61,8 @@ class Distillation(nn.Module):
         return None
 
     def forward(self, lesson: Lesson) -> dict[str, Tensor]:
-        """Losses by the name under which they are logged: scalars, their weights applied, to be summed."""
+        """Losses by the name under which they are logged: scalars, their weights applied, to be summed.
+
+        They are means over the samples: a batch may come in parts, whose losses are averaged.
+        """
         return {}

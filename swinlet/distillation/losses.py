@@ -10,6 +10,9 @@ from swinlet.utils.device import autocast
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+SUMS = frozenset({"l2sum"})
+"""Losses that grow with the number of samples; all others are means over them."""
+
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2  # for images in [0, 1]
 

@@ -2,12 +2,15 @@
 
 import copy
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import DistributedDataParallelKwargs
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -17,14 +20,15 @@ from swinlet.distillation import TrainingTask, restored, select_distillation
 from swinlet.errors import CheckpointError
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
-from swinlet.models.optimizer import define_optimizer, load_moments, moments_of
+from swinlet.models.optimizer import define_optimizer, load_moments, moments_of, take_moments
 from swinlet.models.regularizers import push_singular_values, push_weights
 from swinlet.models.select_network import check_recorded, define_G
 from swinlet.models.select_teacher import define_teacher
+from swinlet.models.transformer import DropPath
 from swinlet.options import Options, PathOptions, Precision
 from swinlet.schedules import learning_rate
-from swinlet.utils.device import autocast, make_accelerator, teacher_precision
-from swinlet.weights import load_into, read_weights, recorded_network
+from swinlet.utils.device import autocast, join_processes, make_accelerator, teacher_precision
+from swinlet.weights import Recorded, load_into, read_pth, read_weights, recorded_network
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -41,8 +45,10 @@ class ModelPlain:
         netTeacher: the frozen teacher (None unless something is distilled).
 
         reads_are_free: reading values off the device makes nothing wait (it does on CUDA).
+        processes: those of the run; each computes its share of every batch.
+        updated: the last iteration whose update is whole; None before the first, and while one is under way.
 
-    All are plain modules on ``device``; weights may be loaded into them before ``init_train``.
+    All networks are plain modules on ``device``; weights may be loaded into them before ``init_train``.
 
     Raises:
         OptionError, CheckpointError: the options are wrong, or the teacher does not fit.
@@ -50,7 +56,8 @@ class ModelPlain:
 
     def __init__(self, opt: Options) -> None:
         self.opt = opt
-        self._accelerator = make_accelerator(opt.gpu_ids, opt.train.precision)
+        self.processes = join_processes(opt.gpu_ids)
+        self._accelerator = make_accelerator(opt.gpu_ids, opt.train.precision, _data_parallel(opt))
         self.device = self._accelerator.device
         kind = select_distillation(opt.train.distillation_type)
         with torch.random.fork_rng(devices=[]):  # same seed, same first weights, whatever was drawn before
@@ -68,7 +75,10 @@ class ModelPlain:
         self.netP: Translator | None = distillation.translator
         self._average = cast("_Average", get_ema_multi_avg_fn(opt.train.E_decay))
         self._task = TrainingTask(opt.train, self.netG, distillation).to(self.device)
+        self._drop_paths = [module for module in self.netG.modules() if isinstance(module, DropPath)]
         self._images: dict[str, Tensor] = {}
+        self._slots, self._batch = range(0), 0
+        self.updated: int | None = None
         self._losses: dict[str, Tensor] = {}
         self.reads_are_free = self.device.type != "cuda"
 
@@ -81,7 +91,21 @@ class ModelPlain:
         Raises:
             CheckpointError: a named file is missing, unreadable, or does not fit.
         """
-        path, train = self.opt.path if pretrained else PathOptions(), self.opt.train
+        path = self.opt.path if pretrained else PathOptions()
+        optimizer = self.processes.agree(lambda: self._start_from(path))
+        prepared = cast("tuple[TrainingTask, torch.optim.Optimizer]", self._accelerator.prepare(self._task, optimizer))
+        self._wrapped_task, self._optimizer = prepared
+        self._is_good = torch.ones((), dtype=torch.bool, device=self.device)
+        self._is_fused = bool(optimizer.param_groups[0]["fused"])
+        optimizer.register_step_pre_hook(self._tell_kernel)
+        self._task.train()
+        if self.netE is not None:
+            self._averages: list[Tensor] = list(self.netE.parameters())
+            self._averaged: list[Tensor] = list(self.netG.parameters())
+
+    def _start_from(self, path: PathOptions) -> torch.optim.Optimizer:
+        """Load the files that ``path`` names; return the optimiser."""
+        train = self.opt.train
         if path.pretrained_netG is not None:
             _load(self.netG, path.pretrained_netG, "path.pretrained_netG", train.G_param_strict)
         if self.netP is not None and path.pretrained_netP is not None:
@@ -94,24 +118,20 @@ class ModelPlain:
         optimizer = define_optimizer(train, self._trained)
         if path.pretrained_optimizerG is not None and train.G_optimizer_reuse:
             load_moments(optimizer, path.pretrained_optimizerG, "path.pretrained_optimizerG")
-        prepared = cast("tuple[TrainingTask, torch.optim.Optimizer]", self._accelerator.prepare(self._task, optimizer))
-        self._wrapped_task, self._optimizer = prepared
-        self._is_good = torch.ones((), dtype=torch.bool, device=self.device)
-        self._is_fused = bool(optimizer.param_groups[0]["fused"])
-        optimizer.register_step_pre_hook(self._tell_kernel)
-        self._task.train()
-        if self.netE is not None:
-            self._averages: list[Tensor] = list(self.netE.parameters())
-            self._averaged: list[Tensor] = list(self.netG.parameters())
+        return optimizer
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Take a batch.
 
         Args:
             data: ``L`` (N, C, h, w) and, except for testing without ground truth, ``H`` (N, C, h*scale, w*scale);
-                float in [0, 1], or uint8, which is converted once here. Other keys are ignored.
+                float in [0, 1], or uint8, which is converted once here. ``slots``: which samples of the iteration's
+                batch these are (a range), and ``batch``: how many it has; without them these are all. Other keys are
+                ignored.
         """
         self._images = {key: self._to_device(data[key]) for key in ("L", "H") if key in data}
+        self._slots = data.get("slots", range(len(data["L"])))
+        self._batch = data.get("batch", len(data["L"]))
 
     def _to_device(self, image: Tensor) -> Tensor:
         image = image.to(self.device, non_blocking=True)
@@ -123,21 +143,45 @@ class ModelPlain:
         Where a loss or the norm of the gradient is no finite number, none of them changes, nor the optimiser's state.
         That is decided on the device, which is not waited for.
         """
-        train = self.opt.train
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(train, step)
-        L, H = self._images["L"], self._images["H"]
-        E, losses = self._wrapped_task(step, L, H, *self._ask_teacher(L))
-        total = functools.reduce(torch.add, losses.values())
-        self._optimizer.zero_grad(set_to_none=True)
-        self._accelerator.backward(total)
-        self._images["E"] = E.detach()
-        self._losses = {name: loss.detach() for name, loss in losses.items()} | {"G_loss": total.detach()}
-        self._outcome = torch.stack([*self._losses.values(), self._gradient_norm()])
+        losses = self._differentiate(step)
+        losses["G_loss"] = functools.reduce(torch.add, losses.values())
+        values = self.processes.sum(torch.stack(list(losses.values())))
+        self._losses = dict(zip(losses, values, strict=True))
+        self._outcome = torch.cat([values, self._gradient_norm()[None]])
+        self.updated = None
         self._is_good = self._outcome.isfinite().all()
-        self._step_optimizer()
+        self._step_optimizer(step)
         self._regularize(step)
         self._follow()
+        self.updated = step
+
+    def _differentiate(self, step: int) -> dict[str, Tensor]:
+        """Gradients of the whole batch, and this process's part of the losses."""
+        self._optimizer.zero_grad(set_to_none=True)
+        losses: dict[str, Tensor] = {}
+        parts = _split(self._slots, self.opt.train.gradient_accumulation_steps)
+        for part in parts:
+            share = len(part) / self._batch
+            # The wrapper takes the mean of the processes' gradients, with those of the last part.
+            waits = nullcontext() if part is parts[-1] else self._accelerator.no_sync(self._wrapped_task)
+            with waits:
+                E, of_part = self._learn(step, part, share)
+                total = functools.reduce(torch.add, of_part.values())
+                self._accelerator.backward(total * (share * self.processes.count))
+            for name, loss in of_part.items():
+                value = loss.detach() * share
+                losses[name] = losses[name] + value if name in losses else value
+            self._images.setdefault("E", E.detach())
+        return losses
+
+    def _learn(self, step: int, part: range, share: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The student's images of a part of the batch, and its losses."""
+        seed_drop_path(self.opt.train.manual_seed, step)
+        for module in self._drop_paths:
+            module.part = (part.start, self._batch)
+        here = slice(part.start - self._slots.start, part.stop - self._slots.start)
+        L, H = self._images["L"][here], self._images["H"][here]
+        return self._wrapped_task(step, L, H, *self._ask_teacher(L), share)
 
     def _gradient_norm(self) -> Tensor:
         """Of all that is trained, before it is clipped here where the options say so."""
@@ -147,8 +191,10 @@ class ModelPlain:
         self._accelerator.unscale_gradients()
         return get_total_norm([weight.grad for weight in self._trained if weight.grad is not None])
 
-    def _step_optimizer(self) -> None:
+    def _step_optimizer(self, step: int) -> None:
         """With loss scaling the scaler is asked in any case: it looks at the gradients, and lowers its scale."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.opt.train, step)
         if self._is_fused or self._scaler is not None or self._is_good:
             self._optimizer.step()
 
@@ -296,16 +342,30 @@ class ModelPlain:
         return {label: network for label, network in networks.items() if network is not None}
 
     def load_checkpoint(self, sealed: SealedSet) -> None:
-        """Continue from a complete checkpoint of this run, after ``init_train``.
+        """Continue from a complete checkpoint of this run, after ``init_train``; the main process alone reads it.
 
         Raises:
             CheckpointError: it belongs to other networks.
         """
-        for label, network in self._saved_networks.items():
-            _load(network, _file_of(sealed, label), "resume", strict=True)
-        load_moments(self._optimizer, _file_of(sealed, "optimizerG"), "resume")
+        saved = self.processes.from_main(lambda: self._read(sealed))
+        self.processes.agree(lambda: self._take_over(sealed, saved))
         if self._scaler is not None and sealed.extra.get("scaler"):
             self._scaler.load_state_dict(sealed.extra["scaler"])
+
+    def _take_over(self, sealed: SealedSet, saved: Mapping[str, Any]) -> None:
+        for label, network in self._saved_networks.items():
+            weights, record = saved[label]
+            _take(network, weights, record, f"resume: {sealed.files[label]}", strict=True)
+        take_moments(self._optimizer, saved["optimizerG"], f"resume: {sealed.files['optimizerG']}")
+
+    def _read(self, sealed: SealedSet) -> dict[str, Any]:
+        """The content of a checkpoint's files by label, in the networks' case with what they tell of their network."""
+        missing = [label for label in (*self._saved_networks, "optimizerG") if label not in sealed.files]
+        if missing:
+            raise CheckpointError(f"resume: checkpoint {sealed.step} has no {', '.join(missing)}")
+        paths = {label: sealed.files[label] for label in self._saved_networks}
+        networks = {label: (read_weights(path, "resume"), recorded_network(path)) for label, path in paths.items()}
+        return networks | {"optimizerG": read_pth(sealed.files["optimizerG"], "resume")}
 
     @property
     def _scaler(self) -> torch.amp.GradScaler | None:
@@ -318,15 +378,38 @@ def _read(scalars: Iterable[Tensor]) -> list[float]:
     return cast("list[float]", torch.stack(list(scalars)).tolist())
 
 
-def _file_of(sealed: SealedSet, label: str) -> Path:
-    if label not in sealed.files:
-        raise CheckpointError(f"resume: checkpoint {sealed.step} has no {label}")
-    return sealed.files[label]
+def _data_parallel(opt: Options) -> DistributedDataParallelKwargs:
+    """How the trained modules are wrapped where there are several processes.
+
+    Before ``start_feature_iter`` the translator has no gradient, which the wrapper has to find
+    out, or it would wait for one.
+    """
+    starts_later = opt.train.distillation_type == "feature" and opt.train.start_feature_iter > 1
+    return DistributedDataParallelKwargs(
+        find_unused_parameters=opt.find_unused_parameters or starts_later,
+        static_graph=bool(opt.use_static_graph),
+    )
+
+
+def _split(slots: range, parts: int) -> list[range]:
+    """So many parts, in order, whose lengths differ by one at most."""
+    edges = [i * len(slots) // parts for i in range(parts + 1)]
+    return [slots[start:stop] for start, stop in itertools.pairwise(edges) if stop > start]
+
+
+def seed_drop_path(seed: int, step: int) -> None:
+    """Make drop-path a pure function of seed, step and sample, so that a resumed run repeats an uninterrupted one."""
+    torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)
 
 
 def _load(network: SwinIR | Translator, path: Path, key: str, strict: bool) -> None:
-    source = f"{key}: {path}"
-    load_into(network, read_weights(path, key), strict=strict, source=source)
-    if isinstance(network, SwinIR):
-        check_recorded(network, recorded_network(path), source)
+    _take(network, read_weights(path, key), recorded_network(path), f"{key}: {path}", strict)
     LOGGER.info("%s: loaded %s", key, path)
+
+
+def _take(
+    network: SwinIR | Translator, weights: Mapping[str, Tensor], record: Recorded, source: str, strict: bool
+) -> None:
+    load_into(network, weights, strict=strict, source=source)
+    if isinstance(network, SwinIR):
+        check_recorded(network, record, source)

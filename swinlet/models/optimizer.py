@@ -43,9 +43,13 @@ def load_moments(optimizer: torch.optim.Optimizer, path: Path, key: str) -> None
     Raises:
         CheckpointError: the file, which ``key`` names, is no state of Adam, or one of other networks.
     """
+    take_moments(optimizer, cast("dict[str, Any]", read_pth(path, key)), f"{key}: {path}")
+
+
+def take_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any], source: str) -> None:
+    """As ``load_moments``, from what was read from the file that ``source`` names."""
     groups = optimizer.state_dict()["param_groups"]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    saved = cast("dict[str, Any]", read_pth(path, key))
     try:
         state = {index: {name: entry[name] for name in ("step", *_MOMENTS)} for index, entry in saved["state"].items()}
         shapes = {(index, tuple(entry[name].shape)) for index, entry in state.items() for name in _MOMENTS}
@@ -54,12 +58,12 @@ def load_moments(optimizer: torch.optim.Optimizer, path: Path, key: str) -> None
             f"{index}.{name}" for index, entry in state.items() for name in _MOMENTS if not _are_moments(entry[name])
         ]
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{key}: {path} holds no state of Adam") from error
+        raise CheckpointError(f"{source} holds no state of Adam") from error
     if broken or not all(0 <= step < math.inf for step in steps):
         where = broken[0] if broken else "step"
-        raise CheckpointError(f"{key}: {path}: {where} holds values that are no moments of Adam")
+        raise CheckpointError(f"{source}: {where} holds values that are no moments of Adam")
     if any(index not in range(len(parameters)) or shape != parameters[index].shape for index, shape in shapes):
-        raise CheckpointError(f"{key}: {path} belongs to other networks: its tensors do not fit the optimiser's")
+        raise CheckpointError(f"{source} belongs to other networks: its tensors do not fit the optimiser's")
     for (index, entry), step in zip(state.items(), steps, strict=True):
         # The fused kernel walks through memory: moments have to lie there as their parameter does.
         entry |= {name: torch.empty_like(parameters[index]).copy_(entry[name]) for name in _MOMENTS}

@@ -93,18 +93,26 @@ class WindowGrid:
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch per sample during training (stochastic depth, Huang et al. 2016)."""
+    """Drop a residual branch per sample during training (stochastic depth, Huang et al. 2016).
+
+    Attributes:
+        part: first sample and size of the batch that the samples belong to, where they are not the whole of it. It is
+            drawn for all samples of the batch, so that each gets the same whatever the part it comes in.
+    """
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
         self.drop_prob = drop_prob
+        self.part: tuple[int, int] | None = None
 
     def factor(self, x: Tensor) -> Tensor | None:
         """(N, 1, ...): 0 where the sample's branch is dropped, else 1 / (1 - drop_prob); None: nothing is dropped."""
         if self.drop_prob == 0.0 or not self.training:
             return None
         keep = 1.0 - self.drop_prob
-        return x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+        first, total = self.part or (0, x.shape[0])
+        drawn = x.new_empty((total,) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+        return drawn[first : first + x.shape[0]]
 
     def forward(self, x: Tensor) -> Tensor:
         factor = self.factor(x)

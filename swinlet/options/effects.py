@@ -5,12 +5,17 @@ from collections.abc import Iterable, Iterator
 from swinlet.options.schema import Options, Section
 
 
-def keys_without_effect(opt: Options) -> list[str]:
+def keys_without_effect(opt: Options, processes: int = 1) -> list[str]:
     """One text per key, ``key.path (reason)``, for keys that were given a value and change nothing.
 
     Keys left out of the option file, null, or false are not listed: they ask for nothing.
+
+    Args:
+        opt: of the run.
+        processes: how many train it.
     """
-    return [*_top(opt), *_datasets(opt), *_networks(opt), *_distillation(opt), *_training(opt)]
+    alone = _single(opt) if processes == 1 else ()
+    return [*_top(opt), *alone, *_datasets(opt), *_networks(opt), *_distillation(opt), *_training(opt)]
 
 
 def _given(section: Section, names: Iterable[str]) -> Iterator[str]:
@@ -22,10 +27,13 @@ def _given(section: Section, names: Iterable[str]) -> Iterator[str]:
 def _top(opt: Options) -> Iterator[str]:
     for name in _given(opt, ("merge_bn", "merge_bn_startpoint")):
         yield f"{name} (SwinIR has no batch normalisation)"
+
+
+def _single(opt: Options) -> Iterator[str]:
     for name in _given(opt, ("dist", "find_unused_parameters", "use_static_graph")):
-        yield f"{name} (training runs in one process)"
+        yield f"{name} (training runs in one process; torchrun starts several)"
     if isinstance(opt.gpu_ids, tuple) and len(opt.gpu_ids) > 1:
-        yield f"gpu_ids[1:] (training runs in one process, on GPU {opt.gpu_ids[0]})"
+        yield f"gpu_ids[1:] (training runs in one process, on GPU {opt.gpu_ids[0]}; torchrun starts several)"
 
 
 def _datasets(opt: Options) -> Iterator[str]:

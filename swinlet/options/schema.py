@@ -215,8 +215,10 @@ class DatasetOptions(Section):
     )
     H_size: PositiveInt = Field(default=96, description="Side of the HR training patches in pixels.")
     dataloader_shuffle: Bool = Field(default=True, description="Draw images in random order.")
-    dataloader_num_workers: NaturalInt = Field(default=2, description="Loader processes; 0 loads in the main process.")
-    dataloader_batch_size: PositiveInt = Field(default=32, description="Patches in a batch.")
+    dataloader_num_workers: NaturalInt = Field(
+        default=2, description="Loader processes for each that trains; 0: it loads itself."
+    )
+    dataloader_batch_size: PositiveInt = Field(default=32, description="Patches in a batch, over all processes.")
     on_bad_image: Literal["error", "skip"] = Field(
         default="error", description="Refuse to start because of a bad image, or leave it out and count it."
     )
@@ -327,6 +329,10 @@ class TrainOptions(Section):
     start_feature_iter: NaturalInt = Field(default=0, description="First iteration with the feature loss.")
     feature_pairs: Annotated[tuple[tuple[NaturalInt, NaturalInt], ...], Field(min_length=1)] | None = Field(
         default=None, description="[student stage, teacher stage] pairs; default: i with i."
+    )
+
+    gradient_accumulation_steps: PositiveInt = Field(
+        default=1, description="Parts that a batch is taken in, one after the other: less memory, the same gradient."
     )
 
     E_decay: Fraction = Field(default=0.999, description="Decay of the EMA; 0: none.")
@@ -440,15 +446,20 @@ class Options(Section):
     task: Annotated[str, AfterValidator(_folder_name)] = Field(default="swinir_student", description="Name of the run.")
     model: ModelName = Field(default="plain", description="How the networks are trained.")
     gpu_ids: GpuIds | None = Field(
-        default="auto", description="null or []: the CPU. Otherwise CUDA (the first id), else MPS, else the CPU."
+        default="auto",
+        description="null or []: the CPU. Else CUDA (the first id; under torchrun one each), MPS, the CPU.",
     )
-    dist: Bool = Field(default=False, description="Several processes; no effect yet.")
+    dist: Bool = Field(default=False, description="No effect: torchrun or accelerate launch start several processes.")
     scale: Scale = Field(default=4, description="HR size over LR size; default: netG.upscale, or 4.")
     n_channels: Channels = Field(default=3, description="1 for gray, 3 for RGB images; default: netG.in_chans, or 3.")
     merge_bn: Bool = Field(default=False, description="No effect: SwinIR has no batch normalisation.")
     merge_bn_startpoint: Int | None = Field(default=None, description="No effect: see merge_bn.")
-    find_unused_parameters: Bool | None = Field(default=None, description="Of data-parallel training; no effect yet.")
-    use_static_graph: Bool | None = Field(default=None, description="Of data-parallel training; no effect yet.")
+    find_unused_parameters: Bool | None = Field(
+        default=None, description="Of several processes: look for weights without gradient; default: where needed."
+    )
+    use_static_graph: Bool | None = Field(
+        default=None, description="Of several processes: all iterations compute the same graph; default: false."
+    )
     path: PathOptions = Field(default_factory=PathOptions, description="Folders and weights.")
     datasets: DatasetsOptions = Field(default_factory=DatasetsOptions, description="Images.")
     netG: NetworkOptions = Field(default_factory=NetworkOptions, description="The student.")
@@ -492,6 +503,13 @@ class Options(Section):
                 f"with H_size {patch}, a batch has {batch_bytes / 1e9:.3g} GB of pixels, more than {_MAX_BATCH / 1e9:g}"
             )
             yield Conflict(keys, text)
+        parts = self.train.gradient_accumulation_steps
+        if train and parts > train.dataloader_batch_size:
+            keys = ("train.gradient_accumulation_steps", "datasets.train.dataloader_batch_size")
+            yield Conflict(keys, f"{parts} parts of {train.dataloader_batch_size} patches")
+        if self.use_static_graph and self.train.distillation_type == "feature" and self.train.start_feature_iter > 1:
+            keys = ("use_static_graph", "train.start_feature_iter")
+            yield Conflict(keys, f"the graph changes in iteration {self.train.start_feature_iter}")
         if patch % self.scale:
             yield Conflict(("datasets.train.H_size", "scale"), f"{patch} is not a multiple of scale {self.scale}")
 

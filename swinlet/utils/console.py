@@ -1,6 +1,9 @@
 """The terminal and the log file of a run."""
 
+import contextlib
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,21 +18,44 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from typing_extensions import Self
 
-CONSOLE = Console(stderr=True)
+from swinlet.errors import SwinletError
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence, as under ``nohup``: with ``2>&1 | head`` rich's own would end a run in mid-iteration."""
+        self.quiet = True
+        with open(os.devnull, "wb") as nowhere:  # for what Python writes at exit
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
+
+
+CONSOLE = _Console(stderr=True)
 LOGGER = logging.getLogger("swinlet")
 
 REFRESH_SECONDS = 2.0
 
 
 def log_to_console() -> None:
-    """Show the package's log on the terminal: bare lines, warnings marked; safe to call twice."""
+    """Show the package's log on the terminal: bare lines, warnings marked; safe to call twice.
+
+    Of several processes started together the first shows all, the first on each other machine errors, and the others
+    what is critical, after their number.
+    """
     if any(isinstance(handler, _ConsoleHandler) for handler in LOGGER.handlers):
         return
     handler = _ConsoleHandler()
     handler.setFormatter(_MarkedFormatter())
+    if not _is_main():
+        handler.setLevel(logging.ERROR if os.environ.get("LOCAL_RANK") == "0" else logging.CRITICAL)
+        handler.setFormatter(_MarkedFormatter(f"process {os.environ['RANK']}: %(message)s"))
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
+
+
+def _is_main() -> bool:
+    """Whether this is the first of the processes that torchrun has started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class _ConsoleHandler(logging.Handler):
@@ -41,18 +67,21 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             CONSOLE.print(self.format(record), soft_wrap=True, markup=False, highlight=False, emoji=False)
+        except OSError:  # the terminal is gone, or the disk of its file full
+            pass
         except Exception:  # as every handler of the standard library: logging never stops a run
             self.handleError(record)
 
 
 @contextmanager
 def log_to_file(path: Path, early: MemoryHandler) -> Generator[None, None, None]:
-    """Append the package's log to a file, with times, beginning with what ``early`` has kept.
+    """Append the package's log to a file, with times, beginning with what ``early`` has kept, and with the error that
+    the block ends by.
 
     Raises:
         OSError: the file cannot be written.
     """
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler = _FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s", "%y-%m-%d %H:%M:%S"))
     early.setTarget(handler)
     early.close()  # passes on what it has kept
@@ -60,9 +89,33 @@ def log_to_file(path: Path, early: MemoryHandler) -> Generator[None, None, None]
     LOGGER.addHandler(handler)
     try:
         yield
+    except Exception as error:
+        text = str(error) if isinstance(error, SwinletError) else repr(error)
+        handler.handle(
+            LOGGER.makeRecord(LOGGER.name, logging.ERROR, __file__, 0, "ended by an error: %s", (text,), None)
+        )
+        raise
     finally:
         LOGGER.removeHandler(handler)
         handler.close()
+
+
+class _FileHandler(logging.FileHandler):
+    """Where the file cannot be written any more, say so once on the console; a log never stops a run."""
+
+    _is_failing = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._is_failing:
+            self._is_failing = True  # first: this record comes here, too
+            LOGGER.warning("%s: lines will be missing: %s", self.baseFilename, error.strerror or error)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written still cannot
+            super().close()
 
 
 class _MarkedFormatter(logging.Formatter):
@@ -80,9 +133,8 @@ class _Bar:
     """
 
     def __init__(self, *columns: ProgressColumn, total: int | None = None, completed: int = 0, **fields: Any) -> None:
-        self._progress = Progress(
-            *columns, console=CONSOLE, expand=True, disable=not CONSOLE.is_terminal, transient=True
-        )
+        hidden = not (CONSOLE.is_terminal and _is_main())
+        self._progress = Progress(*columns, console=CONSOLE, expand=True, disable=hidden, transient=True)
         self._task = self._progress.add_task("", total=total, completed=completed, **fields)
 
     def __enter__(self) -> Self:
@@ -92,7 +144,8 @@ class _Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        with contextlib.suppress(OSError):  # the terminal is gone
+            self._progress.stop()
 
 
 class ProgressBar(_Bar):

@@ -18,6 +18,21 @@ else:
 MAX_RECORD = 16 << 20
 """Bytes of a JSON file that a run writes."""
 
+_SPACE, _RIGHTS = "free some space", "see that this user may write there"
+_ADVICE = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+}
+
+
+def refusal(error: OSError) -> str:
+    """Why the system did not write, and what to do about it; for the end of a message."""
+    advice = _ADVICE.get(error.errno or 0)
+    return f"{error.strerror or error}" + (f": {advice}, then start the same command again" if advice else "")
+
 
 def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
     """Write a file so that ``path`` is, at any instant, its old content or all of its new content.

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from swinlet.errors import DataError
-from swinlet.utils.files import open_regular
+from swinlet.errors import DataError, MachineError
+from swinlet.utils.files import open_regular, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -133,7 +133,8 @@ def save_image(path: str | os.PathLike[str], image: Array) -> None:
         image: uint8, (H, W, 3) RGB or (H, W, 1) gray.
 
     Raises:
-        DataError: the name does not end in ``.png``, or the file cannot be written.
+        DataError: the name does not end in ``.png``.
+        MachineError: the file cannot be written.
         TypeError, ValueError: the image is not uint8, or has another shape.
     """
     path = Path(path)
@@ -154,7 +155,7 @@ def save_image(path: str | os.PathLike[str], image: Array) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error}. Check the folder and the free space") from error
+        raise MachineError(f"cannot write {path}: {refusal(error)}") from error
 
 
 def to_tensor(image: Array) -> torch.Tensor:
@@ -197,6 +198,8 @@ def _opened(path: str | os.PathLike[str]) -> Generator[Image.Image]:
         raise
     except FileNotFoundError as error:
         raise DataError(f"cannot read {path}: there is no such file") from error
+    except PermissionError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}. Check its permissions") from error
     except Image.UnidentifiedImageError as error:
         raise DataError(f"cannot read {path}: not an image of a known format. Replace or remove it") from error
     except Exception as error:

@@ -20,6 +20,7 @@ import psutil
 from typing_extensions import Self
 
 from swinlet.errors import CheckpointError
+from swinlet.utils.files import refusal
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -91,7 +92,8 @@ class RunLock:
             while not self._make():
                 self._remove_stale()
         except OSError as error:
-            raise CheckpointError(f"path.root: cannot write to {self._path.parent}: {error}") from error
+            path = error.filename or self._path
+            raise CheckpointError(f"path.root: {path}: cannot be written: {refusal(error)}") from error
         self._heart.start()
         return self
 
@@ -110,8 +112,12 @@ class RunLock:
             handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(handle, "wb") as file:
-            file.write(self._content)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(self._content)
+        except OSError:  # the disk is full: an empty lock would be nobody's, and keep everybody out
+            self._path.unlink()
+            raise
         return True
 
     def _remove_stale(self) -> None:

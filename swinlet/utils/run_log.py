@@ -2,12 +2,14 @@
 
 import json
 import logging
+import os
 import time
 from contextlib import ExitStack
+from io import FileIO
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ import swinlet
 from swinlet.errors import CheckpointError
 from swinlet.options import Options
 from swinlet.utils.console import LOGGER, log_to_file
+from swinlet.utils.curves import Curves
+from swinlet.utils.files import refusal, write_text
 from swinlet.utils.finite import finite
 
 METRICS_FILE = "metrics.jsonl"
@@ -30,14 +34,18 @@ class RunLog:
     ``metrics.jsonl`` holds one JSON object a line, each with ``type``, ``step`` and ``time`` (seconds since 1970). A
     run that was stopped and resumed appends: a ``start`` record tells from which step, and for a step that occurs
     twice the later record counts.
+
+    Args:
+        opt: of the run.
+        writes: False in all processes but the main one: the log takes everything, and writes nothing.
     """
 
-    def __init__(self, opt: Options) -> None:
-        self._opt = opt
+    def __init__(self, opt: Options, *, writes: bool = True) -> None:
+        self._opt, self._writes = opt, writes
         self._early = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL + 1)
         self._open = ExitStack()
-        self._metrics: TextIO | None = None
-        self._board: Any = None
+        self._metrics: FileIO | None = None
+        self._curves: Curves | None = None
 
     def __enter__(self) -> "RunLog":
         LOGGER.addHandler(self._early)
@@ -48,7 +56,7 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        self._open.__exit__(kind, error, trace)
 
     def open(self, start: int) -> None:
         """Create the files in ``opt.run_dir``; ``start`` is the last step already done.
@@ -56,25 +64,40 @@ class RunLog:
         Raises:
             CheckpointError: the folder cannot be written.
         """
+        if not self._writes:
+            return
         folder = self._opt.run_dir
         options = self._opt.model_dump(mode="json", by_alias=True)
         try:
             _save_options(folder / "options", options)
-            self._metrics = self._open.enter_context((folder / METRICS_FILE).open("a", encoding="utf-8"))
+            self._metrics = self._open.enter_context((folder / METRICS_FILE).open("a+b", buffering=0))
+            _end_torn_line(self._metrics)
             self._open.enter_context(log_to_file(folder / "train.log", self._early))
         except OSError as error:
-            raise CheckpointError(f"path.root: cannot write to {folder}: {error}") from error
-        self._board = _open_tensorboard(folder / "tensorboard", start)
-        if self._board is not None:
-            self._open.callback(self._board.close)
+            path = error.filename or folder
+            raise CheckpointError(f"path.root: {path}: cannot be written: {refusal(error)}") from error
+        self._curves = _open_curves(folder / "tensorboard", start)
+        if self._curves is not None:
+            self._open.callback(self._curves.close)
         self.record("start", start, version=swinlet.__version__, options=options)
 
     def record(self, kind: str, step: int, **values: Any) -> None:
-        """Append a line to metrics.jsonl. Numbers that JSON lacks (infinite PSNR, NaN losses) become null."""
+        """Append a line to metrics.jsonl. Numbers that JSON lacks (infinite PSNR, NaN losses) become null.
+
+        Raises:
+            CheckpointError: the file cannot be written.
+        """
+        if not self._writes:
+            return
         line = {"type": kind, "step": step, "time": round(time.time(), 3), **values}
         assert self._metrics is not None, "open() comes first"
-        self._metrics.write(json.dumps(finite(line)) + "\n")
-        self._metrics.flush()
+        rest = memoryview(f"{json.dumps(finite(line))}\n".encode())
+        try:
+            while rest:  # a disk that is nearly full takes a part
+                rest = rest[self._metrics.write(rest) :]
+        except OSError as error:
+            path = self._opt.run_dir / METRICS_FILE
+            raise CheckpointError(f"{path}: cannot be written: {refusal(error)}") from error
 
     def has_tests(self, step: int, sets: set[str]) -> bool:
         """Whether metrics.jsonl tells of a test of each of these sets at this step."""
@@ -90,24 +113,29 @@ class RunLog:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Curves for TensorBoard."""
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+        if self._curves is not None:
+            self._curves.scalars(step, values)
 
     def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         """A picture (H, W, C) for TensorBoard."""
-        if self._board is not None:
-            self._board.add_image(name, image, step, dataformats="HWC")
+        if self._curves is not None:
+            self._curves.picture(step, name, image)
 
 
-def _open_tensorboard(folder: Path, start: int) -> Any:
+def _end_torn_line(file: FileIO) -> None:
+    """Of a run that was killed, or whose disk was full, so that the next record begins a line."""
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+
+
+def _open_curves(folder: Path, start: int) -> Curves | None:
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        return Curves(folder, start)
     except ImportError:
         LOGGER.info("no TensorBoard curves: pip install 'swinlet[tracking]' adds them")
         return None
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    return SummaryWriter(str(folder), purge_step=start + 1 if start else None)
 
 
 def _save_options(folder: Path, options: dict[str, Any]) -> None:
@@ -116,4 +144,4 @@ def _save_options(folder: Path, options: dict[str, Any]) -> None:
     stamp = time.strftime("%y%m%d_%H%M%S")
     names = [f"train_{stamp}.json", *(f"train_{stamp}_{i}.json" for i in range(2, 100))]
     path = next(folder / name for name in names if not (folder / name).exists())
-    path.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(options, indent=2) + "\n")

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM as a request to finish the current iteration, save and leave."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to finish the current iteration, save and leave."""
 
 import signal
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +10,16 @@ from types import FrameType
 
 from swinlet.utils.console import LOGGER
 
+_SAME_REQUEST = 1.0
+"""Seconds: torchrun passes a Ctrl-C on to processes that the terminal has sent it to as well."""
+
 
 @dataclass
 class StopRequest:
-    """The name of the signal that asked to stop, empty until then."""
+    """Number of the signal that asked to stop, 0 until then, and when it came."""
 
-    requested: str = ""
+    number: int = 0
+    clock: float = 0.0
 
 
 @contextmanager
@@ -39,19 +44,24 @@ def cleaning_up() -> Generator[None, None, None]:
 
 @contextmanager
 def stop_signals() -> Generator[StopRequest, None, None]:
-    """Catch SIGINT and SIGTERM inside the block; a second SIGINT interrupts at once."""
+    """Catch SIGINT, SIGTERM and, unless nohup ignores it, SIGHUP; a second SIGINT, a second later, interrupts."""
     stop = StopRequest()
 
     def handle(number: int, _: FrameType | None) -> None:
-        if stop.requested and number == signal.SIGINT:
+        now = time.monotonic()
+        if stop.number and number == signal.SIGINT and now - stop.clock > _SAME_REQUEST:
             raise KeyboardInterrupt
-        stop.requested = signal.Signals(number).name
-        LOGGER.info("%s: finishing this iteration, then saving", stop.requested)
+        if not stop.number:
+            stop.number, stop.clock = number, now
+            LOGGER.info("%s: finishing this iteration, then saving", signal.Signals(number).name)
 
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield stop
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)  # the terminal is gone
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:
