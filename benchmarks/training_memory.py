@@ -6,7 +6,8 @@ The default student learns from the default teacher by feature distillation at x
 In MiB, with weights, gradients, moments, average and teacher:
 
 - *measured on the CPU*: the peak of a fresh process in its second step, by the native kernels where they are built,
-  above what it held with torch loaded and no networks yet (Linux tells that, other systems do not).
+  above what it held with torch loaded and no networks yet (Linux tells that, other systems do not); glibc gives back
+  what is free (see ``MEMORY_GIVEN_BACK``).
 - *counted for a GPU*: the bytes of all tensors alive at once at most in a step of torch's own operators, as a GPU runs
   them. Nothing is computed: the operations are gone through with tensors that have sizes and no values. What a GPU's
   kernels, libraries and allocator take besides is not in it.
@@ -16,6 +17,7 @@ In MiB, with weights, gradients, moments, average and teacher:
 import argparse
 import copy
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -44,6 +46,9 @@ from swinlet.utils.device import autocast
 
 SCALE = 4
 COLUMNS = ("HR patch", "batch", "precision", "checkpointing", "measured on the CPU", "counted for a GPU", "kept")
+MEMORY_GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
+"""Environment for glibc: the memory of a large tensor is the system's again as soon as the tensor is gone. Left to
+itself, glibc keeps holes between tensors, by which the same step differs by tens of MiB from process to process."""
 _CPU = torch.device("cpu")
 _MIB = 2**20
 
@@ -113,7 +118,8 @@ def measure(step: Step) -> float | None:
     if not MEASURABLE:
         return None
     command = [sys.executable, "-m", "benchmarks.training_memory", "--measure", json.dumps(asdict(step))]
-    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    environment = os.environ | MEMORY_GIVEN_BACK
+    return float(subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def _peak_here(step: Step) -> float:
