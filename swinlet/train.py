@@ -49,7 +49,7 @@ def train(opt: Options) -> bool:
         ExitStack() as held,
         RunLog(opt, writes=processes.is_main) as log,
     ):
-        check_teacher(opt)
+        processes.agree(lambda: check_teacher(opt))
         model = processes.agree(lambda: define_Model(opt))
         datasets = define_Datasets(opt, processes)
         train_set = datasets["train"]

@@ -1,6 +1,7 @@
 """The benchmark at its smallest size; what it refuses; its arithmetic."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,15 @@ class SwinIR(Ours):
         self.embed_dim = config["embed_dim"]
 """
 BRIGHTER = "\n    def forward(self, x):\n        return super().forward(x) + 0.1\n"
+
+
+@pytest.fixture(autouse=True)
+def level_of_the_log() -> Iterator[None]:
+    """Benchmarks keep the package's log quiet, in processes of their own."""
+    logger = logging.getLogger("swinlet")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture

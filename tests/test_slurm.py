@@ -173,12 +173,10 @@ def test_two_nodes_train_until_the_time_limit_and_one_goes_on(submit: Submit, ph
     job = submit("--opt", str(options), PYTHON=sys.executable)
     log = tmp_path / "of runs" / "run" / "metrics.jsonl"
     try:
-        wait_for(lambda: log.exists() and '"train"' in log.read_text(), job)
+        wait_for(lambda: log.exists() and '"type": "train"' in log.read_text(), job)
     finally:
-        for task in (
-            (tmp_path / "bin" / "tasks").read_text().split()
-        ):  # as Slurm does, to all tasks and not to the script
-            os.kill(int(task), signal.SIGTERM)
+        for task in (tmp_path / "bin" / "tasks").read_text().split():
+            os.kill(int(task), signal.SIGTERM)  # as Slurm does, to all tasks and not to the script
     output, _ = job.communicate(timeout=60)
     assert job.returncode == 0, output
     sealed = newest_sealed(log.parent / "models")
