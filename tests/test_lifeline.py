@@ -115,7 +115,11 @@ def test_one_fails(tmp_path: Path, culprit: int) -> None:
     expected[culprit] = 4
     assert codes(pids) == expected
     # The main process tells of others' errors; its own are the caller's to tell.
-    assert told(tmp_path) == (["", "", ""] if culprit == 0 else [f"process {culprit} of 3: photo.png: gone", "", ""])
+    # As it hangs, it is ended then.
+    first, *others = told(tmp_path)
+    waits = "this process waits for what will never come, and is ended: the last checkpoint counts"
+    assert first.splitlines() == ([f"process {culprit} of 3: photo.png: gone", waits] if culprit else [])
+    assert others == ["", ""]
 
 
 def test_a_failing_operation_becomes_a_shared_error(tmp_path: Path) -> None:
@@ -126,6 +130,31 @@ def test_a_failing_operation_becomes_a_shared_error(tmp_path: Path) -> None:
         raise RuntimeError("connection closed by peer")
 
     assert codes(run(tmp_path, work)) == [3, -signal.SIGKILL, 3]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(KeyboardInterrupt(), "ended by a signal"), (AssertionError(), "AssertionError()")]
+)
+def test_a_reason_is_given(tmp_path: Path, error: BaseException, reason: str) -> None:
+    def fail(stand: Stand) -> None:
+        if stand.rank == 1:
+            raise error
+        hang(stand)
+
+    assert codes(run(tmp_path, fail)) == [1, 1, 1]
+    assert told(tmp_path)[0].startswith(f"process 1 of 3: {reason}")
+
+
+def test_the_main_process_tells_its_own_error_too(tmp_path: Path) -> None:
+    def fail(stand: Stand) -> None:
+        if stand.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if stand.is_main:
+            time.sleep(0.5)
+            raise DataError("disk full")
+        hang(stand)
+
+    assert codes(run(tmp_path, fail)) == [4, -signal.SIGKILL, 1]
 
 
 def test_an_error_of_all_is_nobodys_news(tmp_path: Path) -> None:

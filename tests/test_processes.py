@@ -21,7 +21,8 @@ from swinlet.errors import OptionError
 from swinlet.models.model_plain import _split
 from swinlet.options import parse_options
 from swinlet.train import train
-from swinlet.utils.processes import Processes
+from swinlet.utils import device
+from swinlet.utils.processes import Processes, join
 from tests.small_run import options, tree
 from tests.test_train import final_state, records, wait_for
 from tests.two_processes import poison
@@ -293,3 +294,31 @@ def test_an_error_that_all_processes_meet_is_told_once(photos: Path, tmp_path: P
     output = (tmp_path / "few.txt").read_text()
     assert output.count("dataloader_batch_size: 1 patches are too few for 2 processes") == 1
     assert 'main_train_student.py", line' not in output  # no traceback of ours
+
+
+class TestRefusals:
+    def test_a_static_graph_with_parts(self, photos: Path, tmp_path: Path) -> None:
+        data = tree(photos, tmp_path, gradient_accumulation_steps=2) | {"use_static_graph": True}
+        with pytest.raises(OptionError, match=r"use_static_graph: torch's static graph knows no parts"):
+            parse_options(data)
+
+    def test_processes_that_cannot_meet(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As on a Mac's GPU, or without LOCAL_RANK."""
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(OptionError, match=r"gpu_ids: 2 processes were started that cannot meet"):
+            join.__wrapped__(on_cpu=False)
+
+    @pytest.mark.parametrize(
+        ("gpu_ids", "count", "message"),
+        [
+            ("auto", 3, "3 processes on this machine, but 2 GPUs"),
+            ((1,), 1, r"\[1\], but each of the 1 processes takes"),
+        ],
+    )
+    def test_gpus(self, gpu_ids: Any, count: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(device, "join_processes", lambda _: Processes(0, count, 0, count))
+        with pytest.raises(OptionError, match=message):
+            device.make_accelerator(gpu_ids, "fp32")

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
+
+from swinlet.errors import DataError, SharedError, SwinletError
 from swinlet.models.model_plain import ModelPlain
 from swinlet.options import load_options
 from swinlet.train import train
 from swinlet.utils.console import log_to_console
+from swinlet.utils.processes import join
 
 READ: set[str] = set()
 CHANGED: set[str] = set()
@@ -44,9 +48,27 @@ def poison(step: int) -> Any:
     return patch.object(ModelPlain, "_learn", poisoned)
 
 
+def check_agreement() -> None:
+    """An error of one process is the error of all, whatever the others have to say."""
+    processes = join(on_cpu=True)
+    for culprit in range(processes.count):
+
+        def make(culprit: int = culprit) -> object:
+            if processes.rank == culprit:
+                raise DataError("gone.png")
+            return lambda: "nothing that could be sent"
+
+        with pytest.raises(SwinletError) as caught:
+            processes.agree(make)
+        text = "gone.png" if culprit == 0 else "process 1 of 2: gone.png"
+        expected = (DataError, text) if processes.is_main else (SharedError, "gone.png")
+        assert (caught.type, str(caught.value)) == expected
+
+
 def main() -> None:
     folder, files = Path(sys.argv[1]), sys.argv[2:]
     log_to_console()
+    check_agreement()
     sys.addaudithook(record)
     for file in files:
         with poison(4 if Path(file).stem == "poisoned" and os.environ["RANK"] == "1" else 0):

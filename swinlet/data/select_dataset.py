@@ -229,9 +229,9 @@ def _shared(
 
 def _take(batches: Iterator[dict[str, Any] | DataError], loaders: Collection[BaseProcess]) -> dict[str, Any] | None:
     """The next batch; None: there is none."""
-    _refuse_dead(loaders)
     try:
         with _interrupted_by_death(loaders):
+            _refuse_dead(loaders)
             batch = next(batches, None)
     except RuntimeError:  # torch's own watch: the only one on Windows, and for a process that ended by itself
         _refuse_dead(loaders, even_in_peace=True)

@@ -510,6 +510,9 @@ class Options(Section):
         if self.use_static_graph and self.train.distillation_type == "feature" and self.train.start_feature_iter > 1:
             keys = ("use_static_graph", "train.start_feature_iter")
             yield Conflict(keys, f"the graph changes in iteration {self.train.start_feature_iter}")
+        if self.use_static_graph and parts > 1:
+            keys = ("use_static_graph", "train.gradient_accumulation_steps")
+            yield Conflict(keys, "torch's static graph knows no parts of a batch")
         if patch % self.scale:
             yield Conflict(("datasets.train.H_size", "scale"), f"{patch} is not a multiple of scale {self.scale}")
 

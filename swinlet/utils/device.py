@@ -46,17 +46,8 @@ def make_accelerator(gpu_ids: GpuIds, precision: Precision, *handlers: KwargsHan
         OptionError: a GPU that does not exist, or fp16 without a GPU.
     """
     on_cpu = _is_on_cpu(gpu_ids)
-    if isinstance(gpu_ids, tuple) and gpu_ids and torch.cuda.is_available():
-        processes = join_processes(gpu_ids)
-        if processes.count > 1 and set(gpu_ids) != set(range(processes.local_count)):
-            raise OptionError(
-                f"gpu_ids: {list(gpu_ids)}, but each of the {processes.local_count} processes takes the GPU of its "
-                'number: give "auto", and choose GPUs with the environment variable CUDA_VISIBLE_DEVICES'
-            )
-        if processes.count == 1 and gpu_ids[0] >= torch.cuda.device_count():
-            raise OptionError(f"gpu_ids: there is no GPU {gpu_ids[0]}, only {torch.cuda.device_count()} of them")
-        if processes.count == 1:
-            torch.cuda.set_device(gpu_ids[0])
+    if not on_cpu and torch.cuda.is_available():
+        _choose_gpu(gpu_ids, join_processes(gpu_ids).local_count)
     check_precision("train.precision", precision, "cpu" if on_cpu else "gpu")
     # accelerate keeps device and precision in a state shared by the process; a second model may need others.
     AcceleratorState._reset_state(reset_partial_state=True)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
@@ -80,6 +71,22 @@ def make_accelerator(gpu_ids: GpuIds, precision: Precision, *handlers: KwargsHan
             "parallel (--multi_gpu, or torchrun)"
         )
     return accelerator
+
+
+def _choose_gpu(gpu_ids: GpuIds, local_count: int) -> None:
+    """Make the first of ``gpu_ids`` the current GPU; under torchrun accelerate does so, by the process's number."""
+    present, launched = torch.cuda.device_count(), "LOCAL_RANK" in os.environ
+    if launched and isinstance(gpu_ids, tuple) and set(gpu_ids) != set(range(local_count)):
+        raise OptionError(
+            f"gpu_ids: {list(gpu_ids)}, but each of the {local_count} processes takes the GPU of its number: "
+            'give "auto", and choose GPUs with the environment variable CUDA_VISIBLE_DEVICES'
+        )
+    if launched and local_count > present:
+        raise OptionError(f"gpu_ids: {local_count} processes on this machine, but {present} GPUs: start one for each")
+    if not launched and isinstance(gpu_ids, tuple):
+        if gpu_ids[0] >= present:
+            raise OptionError(f"gpu_ids: there is no GPU {gpu_ids[0]}, only {present} of them")
+        torch.cuda.set_device(gpu_ids[0])
 
 
 def inference_device(name: str) -> torch.device:

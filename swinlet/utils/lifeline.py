@@ -19,7 +19,7 @@ from types import TracebackType
 import torch.distributed as dist
 from typing_extensions import Self
 
-from swinlet.errors import SharedError, TrainingError
+from swinlet.errors import SharedError, SwinletError, TrainingError
 from swinlet.utils.processes import Processes
 
 LOGGER = logging.getLogger("swinlet")
@@ -123,6 +123,8 @@ class Lifeline:
         if is_main:
             self._say(_FAILED)
         if not self._left.wait(GRACE_SECONDS):
+            if is_main:
+                LOGGER.critical("this process waits for what will never come, and is ended: the last checkpoint counts")
             os._exit(1)
 
     def __exit__(
@@ -140,8 +142,8 @@ class Lifeline:
         if error is None or (isinstance(error, SharedError) and not self._processes.is_main):
             self._say(_BYE)
         elif not self._news.is_set():
-            self._say(_FAILED + f"{error or type(error).__name__}".encode()[:_MAX_MESSAGE])
-        elif not isinstance(error, SharedError):
+            self._say(_FAILED + _reason(error).encode()[:_MAX_MESSAGE])
+        elif isinstance(error, RuntimeError):
             raise SharedError("another process has ended") from error
 
     def _say(self, message: bytes) -> None:
@@ -149,6 +151,12 @@ class Lifeline:
             with suppress(OSError):  # it has gone, too
                 line.sendall(message)
                 line.shutdown(socket.SHUT_WR)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SwinletError):
+        return str(error)
+    return repr(error) if isinstance(error, Exception) else "ended by a signal"
 
 
 def _read_exactly(line: socket.socket, count: int) -> bytes:

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
-from swinlet.errors import SharedError, SwinletError
+from swinlet.errors import OptionError, SharedError, SwinletError
 
 T = TypeVar("T")
 
@@ -88,8 +88,12 @@ class Processes:
         if self.count == 1:
             return make()
         answer = _attempt(make)
+
+        def error_alone() -> None:  # what make returns may be nothing that can be sent
+            _unpack(answer)
+
         if self.maximum(isinstance(answer, SwinletError)):
-            self.gather(lambda: _unpack(answer))
+            self.gather(error_alone)
         return _unpack(answer)
 
     def from_main(self, make: Callable[[], T]) -> T:
@@ -152,10 +156,18 @@ def join(*, on_cpu: bool) -> Processes:
 
     Args:
         on_cpu: compute there, though there may be GPUs.
+
+    Raises:
+        OptionError: there are others, but no way to meet them.
     """
     if "LOCAL_RANK" in os.environ:  # else accelerate counts cores, which containers do not always tell, and warns
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     if PartialState(cpu=on_cpu).num_processes == 1:
+        if (count := os.environ.get("WORLD_SIZE", "1")) != "1":
+            raise OptionError(
+                f"gpu_ids: {count} processes were started that cannot meet here: start them by torchrun or accelerate "
+                "launch, on CUDA or, with gpu_ids null, on the CPU"
+            )
         return Processes()
     atexit.register(dist.destroy_process_group)
     local_rank, local_count = (int(os.environ.get(name, default)) for name, default in _LOCAL)

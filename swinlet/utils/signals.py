@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP as a request to finish the current iteration, save and leave."""
 
+import os
 import signal
 import threading
 import time
@@ -10,8 +11,8 @@ from types import FrameType
 
 from swinlet.utils.console import LOGGER
 
-_SAME_REQUEST = 1.0
-"""Seconds: torchrun passes a Ctrl-C on to processes that the terminal has sent it to as well."""
+_PASSED_ON = 10.0
+"""Seconds: torchrun passes a Ctrl-C on to processes that have it from the terminal already; Python may notice late."""
 
 
 @dataclass
@@ -44,12 +45,13 @@ def cleaning_up() -> Generator[None, None, None]:
 
 @contextmanager
 def stop_signals() -> Generator[StopRequest, None, None]:
-    """Catch SIGINT, SIGTERM and, unless nohup ignores it, SIGHUP; a second SIGINT, a second later, interrupts."""
+    """Catch SIGINT, SIGTERM and, unless nohup ignores it, SIGHUP; a second SIGINT interrupts at once."""
     stop = StopRequest()
+    same_request = _PASSED_ON if "LOCAL_RANK" in os.environ else 0.0
 
     def handle(number: int, _: FrameType | None) -> None:
         now = time.monotonic()
-        if stop.number and number == signal.SIGINT and now - stop.clock > _SAME_REQUEST:
+        if stop.number and number == signal.SIGINT and now - stop.clock > same_request:
             raise KeyboardInterrupt
         if not stop.number:
             stop.number, stop.clock = number, now
