@@ -384,6 +384,7 @@ class TestLoaderProcesses:
 
 
 class TestTerminal:
+    @pytest.mark.usefixtures("hanging_up_counts")
     def test_its_end_is_a_request_to_stop(self) -> None:
         with stop_signals() as stop:
             signal.raise_signal(signal.SIGHUP)

@@ -176,6 +176,7 @@ def test_two_runs(photos: Path, tmp_path: Path, number: signal.Signals) -> None:
     assert ("taken over from a run" in (run / "train.log").read_text()) is (number == signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("hanging_up_counts")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_before_the_first_iteration_gives_it_back(tmp_path: Path, name: str) -> None:
     code = (
