@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from swinlet.errors import MachineError
 from swinlet.options import parse_options
 from swinlet.train import train
 from swinlet.utils.signals import stop_signals
+from tests.conftest import NOT_PERMITTED
 from tests.small_run import NET, tree
 from tests.test_train import final_state, records
 
@@ -126,7 +128,7 @@ class Mounts:
                 self.way = ["nsenter", "-t", str(self._holder.pid), *enter, "-m"]
                 return
             self.close()
-        pytest.skip("needs a mount namespace: neither root with CAP_SYS_ADMIN nor user namespaces here")
+        pytest.skip(f"{NOT_PERMITTED}a mount namespace (neither CAP_SYS_ADMIN nor user namespaces)")
 
     def close(self) -> None:
         self._holder.communicate()
@@ -239,9 +241,13 @@ def powerless() -> list[str]:
     """The way to a process that file modes bind, though root starts it."""
     if os.getuid() != 0:
         return []
-    if shutil.which("setpriv") is None:
-        pytest.skip("root is above file modes: needs setpriv")
-    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    way = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    with tempfile.NamedTemporaryFile() as file:
+        os.chmod(file.name, 0)
+        tried = shutil.which("setpriv") and subprocess.run([*way, "cat", file.name], capture_output=True, check=False)
+    if not tried or tried.returncode == 0:
+        pytest.skip(f"{NOT_PERMITTED}to take rights from root (setpriv)")
+    return way
 
 
 class TestPermissionDenied:
