@@ -297,6 +297,19 @@ def test_moments_that_are_no_numbers_are_refused(tmp_path: Path, change: dict[st
         load_moments(optimizer(), tmp_path / "x.pth", "key")
 
 
+def test_moments_saved_as_weights_to_be_trained_are_values(tmp_path: Path) -> None:
+    """Found by the fuzzer: torch warns of a step that wants a gradient."""
+    made = optimizer()
+    state = made.state_dict()
+    state["state"][0] = {name: value.clone().requires_grad_() for name, value in state["state"][0].items()}
+    torch.save(state, tmp_path / "x.pth")
+    again = optimizer()
+    load_moments(again, tmp_path / "x.pth", "key")
+    taken = again.state_dict()["state"][0]
+    assert not any(value.requires_grad for value in taken.values())
+    assert all(torch.equal(taken[name], value) for name, value in state["state"][0].items())
+
+
 @pytest.mark.parametrize("img_range", [float("nan"), float("inf"), -1, 0, True, 10**400, "1", None, [1]])
 def test_records_that_make_no_sense_are_passed_over(tmp_path: Path, img_range: object) -> None:
     record = {"network": {"net_type": "swinir", "img_range": img_range}}

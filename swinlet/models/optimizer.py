@@ -37,6 +37,11 @@ def _are_moments(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() and is_plain(tensor) and is_finite(tensor)
 
 
+def _value(saved: Any) -> Any:
+    """A tensor that was saved as one to be trained is a value here."""
+    return saved.detach() if isinstance(saved, torch.Tensor) else saved
+
+
 def load_moments(optimizer: torch.optim.Optimizer, path: Path, key: str) -> None:
     """Take over steps and moments; learning rate, betas, weight decay and kernel stay those of the optimiser.
 
@@ -51,7 +56,8 @@ def take_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any], source
     groups = optimizer.state_dict()["param_groups"]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     try:
-        state = {index: {name: entry[name] for name in ("step", *_MOMENTS)} for index, entry in saved["state"].items()}
+        names = "step", *_MOMENTS
+        state = {index: {name: _value(entry[name]) for name in names} for index, entry in saved["state"].items()}
         shapes = {(index, tuple(entry[name].shape)) for index, entry in state.items() for name in _MOMENTS}
         steps = [float(entry["step"]) for entry in state.values()]
         broken = [
