@@ -280,6 +280,43 @@ def report_command(
         report_problems(problems)
 
 
+@app.command("web")
+def web_command(
+    weights: WeightFiles = None,
+    teacher: TeacherFile = None,
+    net_type: NetTypes = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any other lets others in, without a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="To listen on; 0: any that is free.")] = 7860,
+    device: Device = "auto",
+    precision: PrecisionName = "fp32",
+    max_pixels: Annotated[int, typer.Option(help="Of a picture that is enlarged.")] = 500_000,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say where the page is.")] = False,
+) -> None:
+    """Show a page to try networks: drop a picture, compare bicubic, students and teacher, with scores and times.
+
+    Without --weights the student that comes along is shown. Nothing is loaded from or sent to elsewhere. Ctrl-C ends
+    it.
+    """
+    with user_errors("lower --max-pixels"):
+        from swinlet.web.request import web_request
+        from swinlet.web.serve import serve
+
+        request = web_request(
+            weights or [],
+            teacher=teacher,
+            net_types=net_type or [],
+            host=host,
+            port=port,
+            device=device,
+            precision=precision,
+            max_pixels=max_pixels,
+            opens_browser=not no_browser,
+        )
+        serve(request)
+
+
 @app.command("info")
 def info_command() -> None:
     """Say which versions are installed and which path computes blocks and convolutions on the CPU."""

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 # From top to bottom. A module may import from its own group and from those below it.
 LAYERS = [
     ["swinlet.cli"],
-    ["swinlet.report"],
+    ["swinlet.report", "swinlet.web"],
     ["swinlet.train", "swinlet.evaluation", "swinlet.upscale", "swinlet.installation"],
     ["swinlet.watch"],
     ["swinlet.validation", "swinlet.utils.run_log"],
