@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 WIDTH = 1360
-DETAIL = (0.42, 0.655)  # the badges, of width and height
+DETAIL = (0.345, 0.735)  # the badge, of width and height
 
 command = [sys.executable, "-c", "from swinlet.cli import run; run()", "web", "--no-browser", "--port", "0"]
 server = subprocess.Popen(

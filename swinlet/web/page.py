@@ -173,6 +173,7 @@ def build_page(events: Events) -> gr.Blocks:
                 side = gr.Dropdown(
                     [_WHOLE, *map(str, _SIDES)],
                     value=_WHOLE,
+                    filterable=False,
                     label="Part to enlarge",
                     info="Side in pixels; click on the preview to say where.",
                     elem_id="part",
@@ -185,8 +186,8 @@ def build_page(events: Events) -> gr.Blocks:
                 with gr.Column(visible=False, elem_id="results") as results:
                     scores = gr.HTML(elem_id="scores", elem_classes="swl-scroll")
                     with gr.Row():
-                        left = gr.Dropdown(labels, label="Left", elem_id="left")
-                        right = gr.Dropdown(labels, label="Right", elem_id="right")
+                        left = gr.Dropdown(labels, label="Left", filterable=False, elem_id="left")
+                        right = gr.Dropdown(labels, label="Right", filterable=False, elem_id="right")
                     slider = gr.ImageSlider(
                         show_label=False,
                         interactive=False,
