@@ -12,6 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -41,6 +42,7 @@ from swinlet.upscale.upscaler import Upscaler
 from swinlet.utils.picture import Picture, encode, read_picture
 from swinlet.utils.resize import bicubic_downscale, bicubic_upscale
 from swinlet.web import markup, serve
+from swinlet.web.clock import Clock, StoppedError
 from swinlet.web.compare import BICUBIC, Material, Method, Part, Result, compare, over_gray, prepare
 from swinlet.web.guard import JOIN, Guard
 from swinlet.web.request import WebRequest, web_request
@@ -164,6 +166,40 @@ def results(*methods: Method, low: Picture | None = None) -> tuple[Material, lis
     return material, list(compare(material, methods, 2))
 
 
+class TestClock:
+    def test_a_computation_ends_when_its_time_is_over(self) -> None:
+        network = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity())
+        slow = torch.nn.Sequential(network, torch.nn.Identity())
+        network.register_forward_hook(lambda *_: time.sleep(0.05))
+        clock = Clock(0.02)
+        clock.watch(slow)
+        slow(torch.zeros(1))  # not on behalf of the page
+        with pytest.raises(StoppedError, match="not finished after 0 seconds: choose a smaller part"), clock.turn("a"):
+            slow(torch.zeros(1))
+        with clock.turn("a"):
+            network(torch.zeros(1))
+
+    def test_only_its_own_page_stops_it(self) -> None:
+        network = torch.nn.Identity()
+        clock = Clock()
+        clock.watch(network)
+        with clock.turn("a"):
+            clock.stop("b")
+            network(torch.zeros(1))
+            clock.stop("a")
+            with pytest.raises(StoppedError, match="stopped"):
+                network(torch.zeros(1))
+        with clock.turn("a"):
+            network(torch.zeros(1))
+        clock.wait()
+
+    def test_nothing_begins_after_the_end(self) -> None:
+        clock = Clock()
+        clock.end()
+        with pytest.raises(StoppedError), clock.turn("a"):
+            pytest.fail("has begun")
+
+
 class TestShelf:
     def test_files(self, tmp_path: Path) -> None:
         profile = Image.new("RGB", (1, 1)).info.get("icc_profile", b"profile")
@@ -205,7 +241,7 @@ class TestMarkup:
         best = max(result.scores["psnr_y"] for result in made if result.scores)
         assert f'<td class="swl-best">{best:.2f}</td>' in table
         assert table.count("swl-best") == 3
-        assert "32x32 pixels, which MATLAB's bicubic made of the original, enlarged to 64x64." in table
+        assert "bicubic made of the original, enlarged to 64x64. PSNR in dB; 2 pixels of border left out" in table
 
     def test_without_scores(self, tmp_path: Path) -> None:
         file = tmp_path / "a.png"

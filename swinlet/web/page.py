@@ -1,6 +1,5 @@
 """The page, in gradio's components."""
 
-import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from swinlet.errors import DataError, SwinletError
 from swinlet.utils.image_io import IMAGE_SUFFIXES
 from swinlet.utils.memory import is_out_of_memory
 from swinlet.utils.picture import Picture, read_picture
+from swinlet.web.clock import Clock
 from swinlet.web.compare import BICUBIC, ORIGINAL, Method, Part, Result, compare, prepare
 from swinlet.web.markup import describe, details, duration, framed, note, problem, table, thumbnail
 from swinlet.web.shelf import Comparison, Shelf
@@ -63,16 +63,16 @@ class Events:
         methods: that are offered.
         scale: of all.
         max_pixels: of a picture that is enlarged.
+        clock: of computations.
         shelf: where results are put.
     """
 
-    def __init__(self, methods: Sequence[Method], scale: int, max_pixels: int, shelf: Shelf) -> None:
+    def __init__(self, methods: Sequence[Method], scale: int, max_pixels: int, clock: Clock, shelf: Shelf) -> None:
         self.methods = methods
         self.scale = scale
         self.max_pixels = max_pixels
+        self._clock = clock
         self._shelf = shelf
-        self.busy = threading.Lock()
-        """Held while a method computes."""
 
     def look(self, path: str | None, side: str) -> tuple[Any, ...]:
         """A picture was dropped or taken away -> preview, its picture, what it is."""
@@ -105,6 +105,7 @@ class Events:
         chosen: Sequence[str],
         side: str,
         preview: Preview | None,
+        request: gr.Request,
     ) -> Generator[tuple[Any, ...], None, None]:
         """Enlarge -> message, results, scores, left, right, slider, details, comparison; meanwhile messages alone."""
         wanted = [method for method in self.methods if method.label in chosen]
@@ -115,7 +116,7 @@ class Events:
         else:
             truth = original if kind == _SMALL else None
             try:
-                yield from self._compare(path, truth, wanted, kind == _LARGE, _part(side, preview))
+                yield from self._compare(path, truth, wanted, kind == _LARGE, _part(side, preview), _page_of(request))
             except (SwinletError, OSError) as error:
                 yield _refused(str(error))
             except (MemoryError, RuntimeError) as error:
@@ -124,7 +125,13 @@ class Events:
                 yield _refused("the memory does not suffice: choose a smaller part")
 
     def _compare(
-        self, path: str, original: str | None, methods: Sequence[Method], is_original: bool, part: Part | None
+        self,
+        path: str,
+        original: str | None,
+        methods: Sequence[Method],
+        is_original: bool,
+        part: Part | None,
+        owner: str,
     ) -> Generator[tuple[Any, ...], None, None]:
         material = prepare(
             _read(path),
@@ -138,10 +145,15 @@ class Events:
         steps = compare(material, methods, self.scale)
         for method in methods:
             yield _told(note(_progress(results, f"{method.label} ...")))
-            with self.busy:
+            with self._clock.turn(owner):
                 results.append(next(steps))
         yield _told(note(_progress(results, "writing the pictures ...")))
         yield _filled(self._shelf.put(Path(path).stem, material, results, is_original, self.scale))
+
+    def stop(self, request: gr.Request) -> tuple[Any, ...]:
+        """End what is computed for this page -> as ``run``."""
+        self._clock.stop(_page_of(request))
+        return _told(note("stopped"))
 
     def slide(self, comparison: Comparison | None, left: str, right: str) -> Any:
         """Other sides were chosen -> the slider's pictures."""
@@ -167,7 +179,7 @@ def build_page(events: Events) -> gr.Blocks:
                 about = gr.HTML(elem_id="about")
                 kind = gr.Radio([_SMALL, _LARGE], value=_SMALL, label="The picture is", elem_id="kind")
                 original = gr.File(
-                    label="Its original, for scores (optional)", file_types=_SUFFIXES, height=100, elem_id="original"
+                    label="Its original, for scores (optional)", file_types=_SUFFIXES, height=120, elem_id="original"
                 )
                 chosen = gr.CheckboxGroup(labels, value=labels, label="Methods", elem_id="methods")
                 side = gr.Dropdown(
@@ -184,7 +196,7 @@ def build_page(events: Events) -> gr.Blocks:
             with gr.Column(scale=3, min_width=320):
                 message = gr.HTML(_EMPTY, elem_id="message")
                 with gr.Column(visible=False, elem_id="results") as results:
-                    scores = gr.HTML(elem_id="scores", elem_classes="swl-scroll")
+                    scores = gr.HTML(elem_id="scores")
                     with gr.Row():
                         left = gr.Dropdown(labels, label="Left", filterable=False, elem_id="left")
                         right = gr.Dropdown(labels, label="Right", filterable=False, elem_id="right")
@@ -214,7 +226,7 @@ def build_page(events: Events) -> gr.Blocks:
             show_progress_on=[message],
             **computing,
         )
-        stop.click(_stopped, None, outputs, cancels=[running], **quiet)
+        stop.click(events.stop, None, outputs, cancels=[running], **quiet)
         for dropdown in (left, right):
             dropdown.input(events.slide, [comparison, left, right], [slider], **quiet)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=4, api_open=False)
@@ -247,8 +259,9 @@ def _offer_original(kind: str) -> Any:
     return gr.update(visible=kind == _SMALL)
 
 
-def _stopped() -> tuple[Any, ...]:
-    return _told(note("stopped"))
+def _page_of(request: gr.Request) -> str:
+    """Which of the open pages an event comes from."""
+    return request.session_hash or ""
 
 
 def _told(html: str) -> tuple[Any, ...]:

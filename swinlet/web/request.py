@@ -13,6 +13,7 @@ from swinlet.evaluation.request import device_of, labelled_path, net_types_of
 from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
 from swinlet.upscale.upscaler import DEFAULT_SCALE, SHIPPED, Upscaler
+from swinlet.web.clock import Clock
 from swinlet.web.compare import BICUBIC, Method
 
 
@@ -22,6 +23,7 @@ class WebRequest:
 
     Attributes:
         methods: bicubic, the students, the teacher.
+        clock: of their computations.
         scale: of all.
         host, port: to listen on; port 0: any that is free.
         max_pixels: of a picture that is enlarged.
@@ -29,6 +31,7 @@ class WebRequest:
     """
 
     methods: tuple[Method, ...]
+    clock: Clock
     scale: int
     host: str
     port: int
@@ -83,9 +86,11 @@ def web_request(
         Method(contender.card.label, Upscaler(contender.network, options), contender.card.parameters)
         for contender in contenders
     ]
-    for method in networks:
+    clock = Clock()
+    for contender, method in zip(contenders, networks, strict=True):
         warm_up(method)
-    return WebRequest((BICUBIC, *networks), scale, host, port, max_pixels, opens_browser)
+        clock.watch(contender.network)
+    return WebRequest((BICUBIC, *networks), clock, scale, host, port, max_pixels, opens_browser)
 
 
 def warm_up(method: Method) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import logging
 import os
 import shutil
 import socket
@@ -18,7 +19,7 @@ from swinlet.web.guard import Guard
 from swinlet.web.request import WebRequest
 from swinlet.web.shelf import Shelf
 
-GRACE = 2
+GRACE = 1
 """Seconds for answers that are on their way when the server ends."""
 
 
@@ -61,7 +62,7 @@ def _run(request: WebRequest, listener: socket.socket, folder: Path) -> None:
             raise
         raise SwinletError("swinlet web shows its page with gradio: pip install 'swinlet[web]'") from error
 
-    events = Events(request.methods, request.scale, request.max_pixels, Shelf(folder))
+    events = Events(request.methods, request.scale, request.max_pixels, request.clock, Shelf(folder))
     page = build_page(events)
     app = gradio.mount_gradio_app(
         FastAPI(openapi_url=None),
@@ -97,9 +98,14 @@ def _run(request: WebRequest, listener: socket.socket, folder: Path) -> None:
             if request.opens_browser:
                 threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            request.clock.end()
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # open pages are cut off, as they have to be
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
         Guard(app, folder, names),  # pyright: ignore[reportArgumentType]
-        log_level="critical",
+        log_level="error",
         ws="none",
         access_log=False,
         server_header=False,
@@ -108,8 +114,7 @@ def _run(request: WebRequest, listener: socket.socket, folder: Path) -> None:
     try:
         Server(config).run(sockets=[listener])
     finally:
-        with events.busy:  # Python must not end under a thread that computes
-            pass
+        request.clock.wait()  # Python must not end under a thread that computes
 
 
 def _bound(host: str, port: int) -> socket.socket:
