@@ -31,6 +31,7 @@ WEIGHTS_FILE = "model.safetensors"
 _FORM = f"write {PREFIX}user/model, {PREFIX}user/model@revision or {PREFIX}user/model/file.safetensors"
 _NAME = r"[a-zA-Z0-9][\w.-]*"
 _WORD = re.compile(rf"{PREFIX}(?P<model>{_NAME}/{_NAME})(?:@(?P<revision>refs/pr/\d+|[^/@]+))?(?:/(?P<file>.+))?", re.A)
+_PATIENCE = 30  # seconds
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 # Whose exceptions are explained; others are faults of this program. The library speaks HTTP through requests (0.x),
@@ -100,7 +101,7 @@ def upload(model: str, files: Mapping[str, bytes], *, private: bool, message: st
 
         if get_token() is None:
             raise HubError(f"{model}: nobody is logged in: {_LOGIN}")
-        api = _api()
+        api = _api(model)
         url = api.create_repo(model, private=private or None, exist_ok=True)
         # An existing model stays as it was, whatever was asked for.
         if private and not api.model_info(model).private:
@@ -156,18 +157,20 @@ def _newest_cached(wanted: _Wanted) -> Path | None:
     """The file in the snapshot that was the revision's when it was last asked for; None: not there."""
     folder = _cache() / f"models--{wanted.model.replace('/', '--')}"
     reference = folder / "refs" / wanted.revision
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else wanted.revision
+    commit = reference.read_text(encoding="utf-8", errors="replace").strip() if reference.is_file() else wanted.revision
     snapshot = folder / "snapshots" / commit
     if not re.fullmatch("[0-9a-f]{40}", commit) or not snapshot.is_dir():
         return None
-    names = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
-    return snapshot / _chosen(wanted, names) if wanted.file is None or wanted.file in names else None
+    files = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
+    names = sorted(filter(_is_weight_file, files))
+    is_there = names if wanted.file is None else wanted.file in names
+    return snapshot / _chosen(wanted, names) if is_there else None
 
 
 def _fetched(wanted: _Wanted) -> Path:
     with _explained(wanted.word):
-        api = _api()
-        info = api.model_info(wanted.model, revision=wanted.revision)
+        api = _api(wanted.word)
+        info = api.model_info(wanted.model, revision=wanted.revision, timeout=_PATIENCE)
         name = _chosen(wanted, [sibling.rfilename for sibling in info.siblings or ()])
         for again in (False, True):  # a damaged file that was in the cache before is replaced
             path = api.hf_hub_download(
@@ -211,11 +214,13 @@ def _cache() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def _api() -> "HfApi":
-    from huggingface_hub import HfApi
+def _api(what: str) -> "HfApi":
+    from huggingface_hub import HfApi, constants
 
+    if constants.HF_HUB_OFFLINE:
+        raise UnreachableError(f"{what}: HF_HUB_OFFLINE is set, which forbids to ask the hub: unset it")
     # The library itself reads HF_ENDPOINT when it is imported.
-    endpoint = (os.environ.get("HF_ENDPOINT") or "").rstrip("/")
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
     return HfApi(endpoint or None, library_name="swinlet", library_version=swinlet.__version__)
 
 
@@ -228,7 +233,7 @@ def _explained(what: str) -> Generator[None, None, None]:
         raise
     except Exception as error:
         is_known = type(error).__module__.partition(".")[0] in _LIBRARIES
-        if not is_known and not isinstance(error, OSError | RuntimeError | ValueError):
+        if not is_known and not isinstance(error, OSError | RuntimeError | ValueError | KeyError):
             raise
         # The command line takes an OSError behind it for the machine's fault; those of the library are OSErrors, too.
         raise _as_hub_error(what, error) from (error if _is_machines(error) else None)
@@ -251,8 +256,6 @@ def _as_hub_error(what: str, error: BaseException) -> HubError:
         return HubError(f"{what}: the hub has no such model, or does not show it to you: if it is private, {_LOGIN}")
     if isinstance(error, errors.RevisionNotFoundError):
         return HubError(f"{what}: the model has no such branch, tag or commit")
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return UnreachableError(f"{what}: HF_HUB_OFFLINE is set, which forbids to ask the hub: unset it")
     if isinstance(error, errors.HfHubHTTPError):
         return _refused(what, error.response.status_code, error.server_message)
     if isinstance(error, OSError) and _is_machines(error):
