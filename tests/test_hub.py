@@ -377,7 +377,13 @@ class TestPublishing:
         (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
         names: dict[str, Any] = {}
         exec(compile(code, "README.md", "exec"), names)
-        assert names["network"](torch.rand(1, 3, 8, 8)).shape == (1, 3, 32, 32)
+        assert names["upscaler"].upscale(torch.rand(1, 3, 8, 8)).shape == (1, 3, 32, 32)
+        (command,) = re.findall(r"```sh\nswinlet (.*?)\n```", card)
+        picture, large = testset / "a.png", tmp_path / "large.png"
+        words = [{"photo.jpg": picture, "large.png": large}.get(word, word) for word in command.split()]
+        assert call(*words).exit_code == 0
+        with Image.open(large) as image:
+            assert image.size == (44 * 4, 48 * 4)
 
     def test_scores_of_other_weights_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "w.safetensors").write_bytes(as_safetensors(network()))
