@@ -28,6 +28,7 @@ DOCUMENTS = [
     "docs/architecture.md",
     "docs/data.md",
     "docs/evaluation.md",
+    "docs/hub.md",
     "docs/interpolation.md",
     "docs/options.md",
     "docs/performance.md",
