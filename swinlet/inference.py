@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from swinlet.models.network_swinir import SwinIR
+from swinlet.models.image_network import ImageNetwork
 from swinlet.options import Precision
 from swinlet.utils.device import autocast
 from swinlet.utils.dihedral import VIEWS, turned, turned_back
@@ -43,7 +43,7 @@ class Restorer:
         options: how.
     """
 
-    def __init__(self, network: SwinIR, options: RestoreOptions) -> None:
+    def __init__(self, network: ImageNetwork, options: RestoreOptions) -> None:
         self.network = network.to(options.device).eval().requires_grad_(False)
         self.options = options
 

@@ -225,7 +225,8 @@ def describe(model: ModelPlain, opt: Options, start: int) -> None:
     if model.netTeacher is not None:
         source = opt.path.pretrained_netTeacher
         size = f"{parameter_count(model.netTeacher):,}"
-        LOGGER.info("teacher %s (%s parameters); distillation: %s", source, size, opt.train.distillation_type)
+        kind = model.netTeacher.kind
+        LOGGER.info("teacher %s (%s, %s parameters); distillation: %s", source, kind, size, opt.train.distillation_type)
     unused = keys_without_effect(opt, model.processes.count)
     if unused:
         LOGGER.warning("keys without effect: %s", "; ".join(unused))

@@ -12,6 +12,7 @@ from swinlet.distillation.base import Lesson
 from swinlet.distillation.losses import select_loss
 from swinlet.distillation.response import ResponseDistillation
 from swinlet.errors import OptionError
+from swinlet.models.image_network import ImageNetwork
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
 from swinlet.options import TrainOptions
@@ -23,13 +24,12 @@ class FeatureDistillation(ResponseDistillation):
 
     needs_features: ClassVar[bool] = True
 
-    def __init__(self, train: TrainOptions, student: SwinIR, teacher: SwinIR | None) -> None:
+    def __init__(self, train: TrainOptions, student: SwinIR, teacher: ImageNetwork | None) -> None:
         super().__init__(train, student, teacher)
-        assert teacher is not None
+        assert isinstance(teacher, SwinIR)
         self._feature_loss = select_loss(train.feature_lossfn_type)
         self.pairs = paired_stages(train, student, teacher)
-        widths = teacher.config["embed_dim"], student.config["embed_dim"]
-        self.netP = Translator(len(self.pairs), *widths)
+        self.netP = Translator([teacher.feature_widths[t] for _, t in self.pairs], student.config["embed_dim"])
 
     @property
     def translator(self) -> Translator:

@@ -29,7 +29,7 @@ def _timed(restorers: Sequence[Restorer], size: int) -> list[float]:
     """Seconds that each restorer takes for an image of noise."""
     seconds: list[float] = []
     for restorer in restorers:
-        channels = restorer.network.config["in_chans"]
+        channels = restorer.network.in_chans
         image = torch.rand(1, channels, size, size, generator=torch.Generator().manual_seed(0))
         image = image.to(restorer.options.device)
         _wait_for(restorer.options.device)

@@ -10,8 +10,10 @@ from swinlet.errors import CheckpointError
 from swinlet.evaluation.results import RESERVED, TEACHER, ModelCard
 from swinlet.inference import RestoreOptions, Restorer
 from swinlet.models.cost import multiply_adds, parameter_count
+from swinlet.models.foreign_network import ForeignNetwork
+from swinlet.models.image_network import ImageNetwork
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.open_network import AmbiguousNetworkError, open_network
+from swinlet.models.open_network import AmbiguousNetworkError, open_any_network, open_network
 from swinlet.models.select_network import select_network
 from swinlet.options.names import NETWORKS
 from swinlet.options.schema import NetworkOptions
@@ -43,7 +45,7 @@ class Contender:
     restorer: Restorer
 
     @property
-    def network(self) -> SwinIR:
+    def network(self) -> ImageNetwork:
         """The network itself."""
         return self.restorer.network
 
@@ -79,6 +81,7 @@ def open_contenders(
             path = _newest_in(named, problems) if named.path.is_dir() else named.path
             network, file = _open(path, named.origin, label, scale, net_types)
             _check_alike(network, file.source, scale, found)
+            _check_precision(network, file.source, options)
             found.append(_contender(network, file, label, options))
         except CheckpointError as error:
             problems.append(str(error))
@@ -87,14 +90,18 @@ def open_contenders(
 
 def _open(
     path: Path, key: str, label: str, scale: int | None, net_types: Mapping[str | None, str]
-) -> tuple[SwinIR, WeightFile]:
+) -> tuple[SwinIR | ForeignNetwork, WeightFile]:
     file = read_weight_file(path, key)
     given = net_types.get(label, net_types.get(None))
     try:
-        network = open_network(file, default_type=given or ("swinir" if label == TEACHER else None))
+        network = open_any_network(file, default_type=given or ("swinir" if label == TEACHER else None))
     except AmbiguousNetworkError as error:
         kinds = " or ".join(f"--net-type {label}={kind}" for kind in ("swinir_student", "swinir_student_v2"))
         raise CheckpointError(f"{error}: pass {kinds}") from error
+    if isinstance(network, ForeignNetwork):
+        if label in net_types:
+            raise CheckpointError(f"{file.source}: --net-type says {net_types[label]}, but it is {network.kind}")
+        return network, file
     if label in net_types and select_network(net_types[label]).block is not network.block:
         raise CheckpointError(f"{file.source}: --net-type says {net_types[label]}, but it records {_name_of(network)}")
     if scale == 3 and network.upscale == 2 and network.upsampler == "nearest+conv":  # the same weights serve both
@@ -111,34 +118,42 @@ def _newest_in(run: NamedFile, problems: list[str]) -> Path:
     return path
 
 
-def _name_of(network: SwinIR) -> str:
-    """The ``net_type`` of a network."""
+def _name_of(network: SwinIR | ForeignNetwork) -> str:
+    """The ``net_type`` of a network, the name of a foreign architecture."""
+    if isinstance(network, ForeignNetwork):
+        return network.kind
     return next(name for name in NETWORKS if select_network(name) is type(network))
 
 
-def _check_alike(network: SwinIR, source: str, scale: int | None, others: Sequence[Contender]) -> None:
+def _check_precision(network: ImageNetwork, source: str, options: RestoreOptions) -> None:
+    if options.precision not in network.precisions:
+        precisions = " or ".join(network.precisions)
+        raise CheckpointError(f"{source}: it does not compute in {options.precision}: use --precision {precisions}")
+
+
+def _check_alike(network: ImageNetwork, source: str, scale: int | None, others: Sequence[Contender]) -> None:
     """Refuse a network that cannot stand in one table with the others."""
     if scale is not None and network.upscale != scale:
         raise CheckpointError(f"{source}: these weights enlarge x{network.upscale}, but --scale is {scale}")
     for key, text in (("upscale", "scale"), ("in_chans", "number of channels")):
         first = others[0] if others else None
-        if first is not None and network.config[key] != first.network.config[key]:
+        if first is not None and getattr(network, key) != getattr(first.network, key):
             raise CheckpointError(
-                f"{source}: its {text} is {network.config[key]}, that of {first.card.label} is "
-                f"{first.network.config[key]}: score it in a call of its own"
+                f"{source}: its {text} is {getattr(network, key)}, that of {first.card.label} is "
+                f"{getattr(first.network, key)}: score it in a call of its own"
             )
 
 
-def _contender(network: SwinIR, file: WeightFile, label: str, options: RestoreOptions) -> Contender:
+def _contender(network: SwinIR | ForeignNetwork, file: WeightFile, label: str, options: RestoreOptions) -> Contender:
     card = ModelCard(
         label=label,
         role="teacher" if label == TEACHER else "student",
         path=str(file.path),
         sha256=sha256_of(file.path),
         net_type=_name_of(network),
-        in_chans=network.config["in_chans"],
+        in_chans=network.in_chans,
         parameters=parameter_count(network),
-        multiply_adds=multiply_adds(network),
+        multiply_adds=multiply_adds(network) if isinstance(network, SwinIR) else None,
     )
     return Contender(card, Restorer(network, options))
 

@@ -3,8 +3,9 @@
 import logging
 
 from swinlet.errors import OptionError
+from swinlet.models.image_network import ImageNetwork
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.open_network import open_network
+from swinlet.models.open_network import open_any_network
 from swinlet.models.select_network import define_G
 from swinlet.options import NetworkOptions, Options
 from swinlet.weights import read_weight_file
@@ -12,15 +13,16 @@ from swinlet.weights import read_weight_file
 LOGGER = logging.getLogger("swinlet")
 
 
-def define_teacher(opt: Options, student: SwinIR) -> SwinIR:
+def define_teacher(opt: Options, student: SwinIR) -> ImageNetwork:
     """Build the frozen teacher, in eval mode, on the CPU.
 
-    Its architecture is read off ``path.pretrained_netTeacher``; a ``netTeacher`` section must agree with it. Without
-    a checkpoint the network keeps random weights, for a caller who loads them.
+    Its architecture is read off ``path.pretrained_netTeacher``: a SwinIR, with which a ``netTeacher`` section must
+    agree, or any network that spandrel knows. Without a checkpoint it is a SwinIR with random weights, for a caller who
+    loads them.
 
     Raises:
         OptionError: the section contradicts the checkpoint, or the teacher does not fit the student.
-        CheckpointError: the file cannot be read, or is no SwinIR.
+        CheckpointError: the file cannot be read, or is no network for super-resolution that is known.
     """
     path = opt.path.pretrained_netTeacher
     if path is None:
@@ -29,18 +31,27 @@ def define_teacher(opt: Options, student: SwinIR) -> SwinIR:
         LOGGER.warning("the teacher has random weights: path.pretrained_netTeacher is not set")
     else:
         file = read_weight_file(path, "path.pretrained_netTeacher")
-        teacher = open_network(file, default_type="swinir", section=opt.netTeacher, section_name="netTeacher")
-    _check_fit(teacher, student, path or "netTeacher")
+        teacher = open_any_network(file, default_type="swinir", section=opt.netTeacher, section_name="netTeacher")
+    _check_fit(teacher, student, opt, path or "netTeacher")
     return teacher.requires_grad_(False).eval()
 
 
-def _check_fit(teacher: SwinIR, student: SwinIR, source: object) -> None:
+def _check_fit(teacher: ImageNetwork, student: SwinIR, opt: Options, source: object) -> None:
     for key, option in (("upscale", "scale"), ("in_chans", "n_channels")):
-        if teacher.config[key] == student.config[key]:
+        its, ours = getattr(teacher, key), getattr(student, key)
+        if its == ours:
             continue
         hint = f"choose another teacher, or change {option} and netG.{key}"
-        if key == "upscale" and teacher.upsampler == "nearest+conv" and {teacher.upscale, student.upscale} == {2, 3}:
-            hint = f"its weights serve x2 and x3: if it is x{student.upscale}, say so in netTeacher.upscale"
+        if (
+            key == "upscale"
+            and isinstance(teacher, SwinIR)
+            and teacher.upsampler == "nearest+conv"
+            and {its, ours} == {2, 3}
+        ):
+            hint = f"its weights serve x2 and x3: if it is x{ours}, say so in netTeacher.upscale"
+        raise OptionError(f"{source}: the teacher's {key} is {its}, the student's {ours}: {hint}")
+    if opt.train.teacher_precision not in teacher.precisions:
         raise OptionError(
-            f"{source}: the teacher's {key} is {teacher.config[key]}, the student's {student.config[key]}: {hint}"
+            f"train.teacher_precision: {source} does not compute in {opt.train.teacher_precision}: use "
+            f"{' or '.join(teacher.precisions)}"
         )

@@ -15,6 +15,7 @@ from swinlet.evaluation.results import TEACHER, Evaluation
 from swinlet.evaluation.scoring import Image, Picture
 from swinlet.evaluation.testsets import OpenTestSet, folders_as_testset, open_testset
 from swinlet.inference import RestoreOptions
+from swinlet.models.network_swinir import SwinIR
 from swinlet.report.evidence import Crop, check_inside
 from swinlet.report.features import FeatureEvidence, feature_evidence
 from swinlet.report.page import Report, render
@@ -140,7 +141,7 @@ class _Evidence:
         return NamedFile(path, origin=f"run {first.label}: path.pretrained_netTeacher (or name it with --teacher)")
 
     def _testsets(self, first: Contender) -> list[OpenTestSet]:
-        scale, n_channels = first.network.upscale, first.network.config["in_chans"]
+        scale, n_channels = first.network.upscale, first.network.in_chans
         if self._request.testsets:
             folders = dict.fromkeys(self._request.testsets)
             return self._opened([partial(open_testset, folder, scale, n_channels) for folder in folders])
@@ -211,6 +212,9 @@ class _Evidence:
             own = _teacher_of(run)
             if run.translator is not None and own is not None and not _same_file(own, Path(teacher.card.path)):
                 self.notes.append(f"{run.label}: no token maps, as another teacher taught it.")
+                continue
+            if not isinstance(student.network, SwinIR) or not isinstance(teacher.network, SwinIR):
+                self.notes.append(f"{run.label}: no token maps, as the teacher is a {teacher.card.net_type}.")
                 continue
             try:
                 self.features.append(feature_evidence(run, student.network, teacher.network, *self._first_low))
