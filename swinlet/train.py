@@ -28,7 +28,7 @@ from swinlet.watch import Watch
 LOGGER = logging.getLogger("swinlet")
 
 # Options without which a run is another run.
-IDENTITY = ("scale:", "n_channels:", "train.distillation_type:", "train.feature_pairs:")
+IDENTITY = ("scale:", "n_channels:", "train.distillation_type:", "train.feature_pairs:", "train.feature_taps:")
 
 
 def train(opt: Options) -> bool:

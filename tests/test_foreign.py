@@ -17,7 +17,9 @@ from swinlet.evaluation.request import evaluation_request
 from swinlet.evaluation.results import Evaluation
 from swinlet.inference import RestoreOptions
 from swinlet.models.foreign_network import ForeignNetwork, open_foreign
+from swinlet.models.image_network import ImageNetwork
 from swinlet.models.select_teacher import define_teacher
+from swinlet.models.taps import TappedNetwork
 from swinlet.options import parse_options
 from swinlet.train import train
 from swinlet.utils.console import ProgressBar
@@ -229,3 +231,119 @@ def test_tensors_given_are_not_changed(file: Path) -> None:
     network = open_foreign(WeightFile(read.path, read.source, read.state, read.wrapper))
     assert isinstance(network, ForeignNetwork)
     assert list(read.state) == names
+
+
+# Features through named modules
+
+GRID = {"datasets": {"train": {"dataroot_H": "unused", "H_size": 32}}}  # LR patches of 8 pixels, two windows of 4
+
+
+def tapped(path: Path, taps: list[str] | None, **keys: Any) -> Any:
+    train_keys = {"distillation_type": "feature", "feature_taps": taps, **keys}
+    return swinlet.define_Model(tree(path, train=train_keys, **GRID))
+
+
+def test_taps_are_what_the_modules_put_out(file: Path) -> None:
+    model = tapped(file, ["body.0", "body.3"])
+    x = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        image, features = model.netTeacher(x, return_features=True)
+        network = spandrel.ModelLoader().load_from_state_dict(torch.load(file, weights_only=True)).model
+        first = network.body[0](x)
+        expected = [first, network.body[3](network.body[2](network.body[1](first)))]
+        assert torch.equal(image, network(x).clamp(0, 1))
+    for feature, wanted in zip(features, expected, strict=True):
+        assert torch.equal(feature, wanted.flatten(2).transpose(1, 2))
+    assert model.netTeacher.feature_widths == (6, 6)
+    assert [tuple(linear.weight.shape) for linear in model.netP] == [(12, 6), (12, 6)]
+    assert torch.equal(model.netTeacher(x), image)
+
+
+def test_a_map_that_is_changed_in_place_afterwards(tmp_path: Path) -> None:
+    """ESRGAN's activations write over the outputs of its convolutions."""
+    torch.manual_seed(0)
+    rrdb = spandrel.architectures.ESRGAN.ESRGAN(in_nc=3, out_nc=3, num_filters=6, num_blocks=1)
+    path = saved(tmp_path, rrdb)
+    name = "model.1.sub.0.RDB1.conv1.0"
+    model = tapped(path, [name, "model.1"])
+    seen: list[Tensor] = []
+    network = model.netTeacher.network.network
+    network.get_submodule(name).register_forward_hook(lambda module, inputs, output: seen.append(output.clone()))
+    with torch.no_grad():
+        _, features = model.netTeacher(torch.rand(1, 3, 8, 8), return_features=True)
+    assert torch.equal(features[0], seen[-1].flatten(2).transpose(1, 2))
+    assert (features[0] < 0).any()
+
+
+def test_features_are_learnt_and_resumed_exactly(photos: Path, tmp_path: Path, file: Path) -> None:
+    more = {"feature_taps": ["body.1", "body.4"], "feature_pairs": [[1, 0], [0, 1]], "checkpoint_test": 100}
+    for root, ends in (("whole", [4]), ("parts", [2, 4])):
+        for end in ends:
+            assert train(options(photos, tmp_path / root, file, total_iter=end, **more))
+    for label in ("G", "P"):
+        whole, parts = (torch.load(tmp_path / root / f"run/models/4_{label}.pth") for root in ("whole", "parts"))
+        assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert "l_g_feature" in (tmp_path / "whole/run/train.log").read_text()
+    more["feature_taps"] = ["body.1", "body.3"]
+    with pytest.raises(CheckpointError, match=r"belongs to a run with other options.*train\.feature_taps"):
+        train(options(photos, tmp_path / "whole", file, total_iter=4, **more))
+
+
+def test_taps_of_a_swinir(tmp_path: Path) -> None:
+    """Its own stages need none; other modules can be named, too."""
+    torch.manual_seed(0)
+    own = swinlet.define_G({**NET, "embed_dim": 16})
+    torch.save({"params": own.state_dict()}, tmp_path / "own.pth")
+    model = tapped(tmp_path / "own.pth", ["conv_first", "layers.1"])
+    x = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        _, (first, last) = model.netTeacher(x, return_features=True)
+        _, (_, stage) = tapped(tmp_path / "own.pth", None).netTeacher(x, return_features=True)
+    assert first.shape == (1, 64, 16)
+    assert torch.equal(last, stage)
+
+
+@pytest.mark.parametrize(
+    ("taps", "text"),
+    [
+        (None, r"train\.feature_taps: missing; RealESRGAN Compact does not say which features it has: name modules "
+         r"whose outputs are token maps, such as body\.0, body\.1, body\.2, body\.3, body\.4, body\.5, body\.6$"),
+        (["body.0", "bode.1"], r"train\.feature_taps: RealESRGAN Compact has no module 'bode\.1': did you mean body\.1 or "),
+        (["zz"], r"has no module 'zz': it has body, body\.0, "),
+        (["body.0", "upsampler"], r"train\.feature_taps: upsampler: it puts out a map of 32x32; the student has 8x8 "
+         r"tokens of a patch of 8x8 pixels: these would fit: body\.0, "),
+        (["body", "body.0"], r"train\.feature_taps: body: it is not called when an image is restored"),
+        (["body.0"], r"train\.feature_pairs: the student has 2 stages, the teacher 1: say which to pair"),
+        (["body.0", "body.1", "body.2"], r"train\.feature_pairs: the student has 2 stages, the teacher 3: say which"),
+    ],
+)  # fmt: skip
+def test_taps_that_do_not_fit(file: Path, taps: list[str] | None, text: str) -> None:
+    with pytest.raises(OptionError, match=text):
+        tapped(file, taps)
+
+
+def test_tokens_and_tuples(tmp_path: Path) -> None:
+    """HAT's groups put out tokens; of tuples the first member counts."""
+    small = {"embed_dim": 60, "depths": (1,), "num_heads": (2,), "window_size": 4}
+    path = saved(tmp_path, spandrel.architectures.HAT.HAT(**small, upscale=4, upsampler="pixelshuffle"))
+    data = {"train": {"dataroot_H": "unused", "H_size": 64}}
+    keys = {"distillation_type": "feature", "feature_taps": ["layers.0", "layers.0.residual_group"]}
+    model = swinlet.define_Model(tree(path, train=keys, datasets=data))
+    assert model.netTeacher.feature_widths == (60, 60)
+
+    class Pair(torch.nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, int]:
+            return x, 1
+
+    class Network(ImageNetwork):
+        upscale, in_chans = 1, 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.pair = Pair()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pair(x)[0]
+
+    network, x = TappedNetwork(Network(), ["pair"], side=4, grid=4), torch.rand(1, 3, 4, 4)
+    assert torch.equal(network(x, return_features=True)[1][0], x.flatten(2).transpose(1, 2))

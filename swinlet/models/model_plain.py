@@ -64,7 +64,9 @@ class ModelPlain:
             torch.manual_seed(opt.train.manual_seed)
             self.netG = define_G(opt)
             self.netG.activation_checkpointing = opt.train.activation_checkpointing
-            self.netTeacher = define_teacher(opt, self.netG) if kind.needs_teacher else None
+            self.netTeacher = (
+                define_teacher(opt, self.netG, with_features=kind.needs_features) if kind.needs_teacher else None
+            )
             distillation = kind(opt.train, self.netG, self.netTeacher)
         if self.netTeacher is not None:
             self.netTeacher.to(self.device)

@@ -208,6 +208,12 @@ class SwinIR(ImageNetwork):
         """The width of each RSTB's tokens."""
         return (self.config["embed_dim"],) * len(self.config["depths"])
 
+    def token_grid(self, side: int) -> int:
+        """Side of the square token map of an image of ``side`` x ``side`` pixels, which is padded to whole windows."""
+        for window in (self.window_size, self.block_window):
+            side += -side % window
+        return side
+
     def _build_layers(self) -> nn.ModuleList:
         config = self.config
         last_block = max(sum(config["depths"]) - 1, 1)

@@ -7,18 +7,25 @@ from swinlet.models.image_network import ImageNetwork
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.open_network import open_any_network
 from swinlet.models.select_network import define_G
-from swinlet.options import NetworkOptions, Options
+from swinlet.models.taps import TappedNetwork, fitting_modules
+from swinlet.options import DatasetOptions, NetworkOptions, Options
 from swinlet.weights import read_weight_file
 
+_NAMED = 8  # modules in a message
 LOGGER = logging.getLogger("swinlet")
 
 
-def define_teacher(opt: Options, student: SwinIR) -> ImageNetwork:
+def define_teacher(opt: Options, student: SwinIR, *, with_features: bool = False) -> ImageNetwork:
     """Build the frozen teacher, in eval mode, on the CPU.
 
     Its architecture is read off ``path.pretrained_netTeacher``: a SwinIR, with which a ``netTeacher`` section must
     agree, or any network that spandrel knows. Without a checkpoint it is a SwinIR with random weights, for a caller who
     loads them.
+
+    Args:
+        opt: of the run.
+        student: what it is to fit.
+        with_features: the teacher has to offer some: a SwinIR's own, or those of ``train.feature_taps``.
 
     Raises:
         OptionError: the section contradicts the checkpoint, or the teacher does not fit the student.
@@ -33,7 +40,8 @@ def define_teacher(opt: Options, student: SwinIR) -> ImageNetwork:
         file = read_weight_file(path, "path.pretrained_netTeacher")
         teacher = open_any_network(file, default_type="swinir", section=opt.netTeacher, section_name="netTeacher")
     _check_fit(teacher, student, opt, path or "netTeacher")
-    return teacher.requires_grad_(False).eval()
+    teacher.requires_grad_(False).eval()
+    return _with_features(teacher, student, opt) if with_features else teacher
 
 
 def _check_fit(teacher: ImageNetwork, student: SwinIR, opt: Options, source: object) -> None:
@@ -55,3 +63,18 @@ def _check_fit(teacher: ImageNetwork, student: SwinIR, opt: Options, source: obj
             f"train.teacher_precision: {source} does not compute in {opt.train.teacher_precision}: use "
             f"{' or '.join(teacher.precisions)}"
         )
+
+
+def _with_features(teacher: ImageNetwork, student: SwinIR, opt: Options) -> ImageNetwork:
+    """The teacher, or a tapped one; looked at with a patch of the training set."""
+    taps, train = opt.train.feature_taps, opt.datasets.train
+    side = (train.H_size if train is not None else DatasetOptions.model_fields["H_size"].default) // opt.scale
+    grid = student.token_grid(side)
+    if taps is not None:
+        return TappedNetwork(teacher, taps, side, grid).requires_grad_(False).eval()
+    if not teacher.feature_widths:
+        fitting = fitting_modules(teacher, side, grid)
+        names = ", ".join(fitting[:_NAMED])
+        advice = f"name modules whose outputs are token maps, such as {names}" if fitting else "no module of it fits"
+        raise OptionError(f"train.feature_taps: missing; {teacher.kind} does not say which features it has: {advice}")
+    return teacher

@@ -72,7 +72,7 @@ def _distillation(opt: Options) -> Iterator[str]:
         for name in _given(opt, ("netTeacher",)):
             yield f"{name} ({reason})"
     if kind != "feature":
-        names = ("feature_lossfn_type", "feature_lossfn_weight", "start_feature_iter", "feature_pairs")
+        names = ("feature_lossfn_type", "feature_lossfn_weight", "start_feature_iter", "feature_pairs", "feature_taps")
         for name in _given(opt.train, names):
             yield f"train.{name} ({reason})"
         for name in _given(opt.path, ("pretrained_netP",)):

@@ -132,6 +132,9 @@ def _shown_name(value: str) -> str:
     return value
 
 
+ShownName = Annotated[str, AfterValidator(_shown_name)]
+
+
 @dataclass(frozen=True)
 class Conflict:
     """Values that are right one by one and wrong together.
@@ -202,7 +205,7 @@ class PathOptions(Section):
 class DatasetOptions(Section):
     """One folder of high-resolution images, with an optional folder of low-resolution partners."""
 
-    name: Annotated[str, AfterValidator(_shown_name)] = Field(default="dataset", description="Name shown in the log.")
+    name: ShownName = Field(default="dataset", description="Name shown in the log.")
     dataset_type: DatasetName = Field(default="sr", description="Kind of dataset.")
     dataroot_H: FilePath = Field(
         description="Folder with high-resolution images, searched recursively; or a prepared folder."
@@ -329,6 +332,10 @@ class TrainOptions(Section):
     start_feature_iter: NaturalInt = Field(default=0, description="First iteration with the feature loss.")
     feature_pairs: Annotated[tuple[tuple[NaturalInt, NaturalInt], ...], Field(min_length=1)] | None = Field(
         default=None, description="[student stage, teacher stage] pairs; default: i with i."
+    )
+    feature_taps: Annotated[tuple[ShownName, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Names of the teacher's modules whose outputs are its stages; default: a SwinIR's RSTBs.",
     )
 
     gradient_accumulation_steps: PositiveInt = Field(

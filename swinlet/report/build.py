@@ -213,6 +213,9 @@ class _Evidence:
             if run.translator is not None and own is not None and not _same_file(own, Path(teacher.card.path)):
                 self.notes.append(f"{run.label}: no token maps, as another teacher taught it.")
                 continue
+            if run.options is not None and run.options.train.feature_taps is not None:
+                self.notes.append(f"{run.label}: no token maps, as the teacher's are those of train.feature_taps.")
+                continue
             if not isinstance(student.network, SwinIR) or not isinstance(teacher.network, SwinIR):
                 self.notes.append(f"{run.label}: no token maps, as the teacher is a {teacher.card.net_type}.")
                 continue
