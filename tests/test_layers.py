@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 LAYERS = [
     ["swinlet.cli"],
     ["swinlet.report"],
+    ["swinlet.teach"],
     ["swinlet.train", "swinlet.evaluation", "swinlet.installation"],
     ["swinlet.watch"],
     ["swinlet.validation", "swinlet.utils.run_log"],

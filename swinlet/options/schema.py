@@ -28,7 +28,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from swinlet.options.names import DatasetName, DistillationName, ModelName, NetworkName
+from swinlet.options.names import FROM_IMAGES, DatasetName, DistillationName, ModelName, NetworkName
 
 _MAX_FLOAT = 1e100  # products of a few such numbers are still numbers: floats end at 2e308
 
@@ -212,6 +212,9 @@ class DatasetOptions(Section):
     )
     dataroot_L: OptionalPath = Field(
         default=None, description="Folder with low-resolution images of the same names; without it, MATLAB bicubic."
+    )
+    dataroot_T: OptionalPath = Field(
+        default=None, description="Folder of swinlet teach: response distillation reads the teacher's images from it."
     )
     cache_gb: NaturalFloat = Field(
         default=2.0, description="Images are decoded once, into a cache, if that takes at most so many GB; 0: never."
@@ -531,6 +534,12 @@ class Options(Section):
                 "in_chans": network.in_chans or self.n_channels,
             }
         )
+
+    @property
+    def teacher_is_stored(self) -> bool:
+        """Whether the teacher's answers are read from ``datasets.train.dataroot_T``, and its network is not needed."""
+        train = self.datasets.train
+        return train is not None and train.dataroot_T is not None and self.train.distillation_type in FROM_IMAGES
 
     @property
     def run_dir(self) -> Path:
