@@ -145,7 +145,7 @@ def check_teacher(opt: Options) -> None:
     """A run never learns from random weights, though a model may be built with them."""
     kind = opt.train.distillation_type
     asks = select_distillation(kind).needs_teacher and not opt.teacher_is_stored
-    if asks and opt.path.pretrained_netTeacher is None:
+    if asks and not opt.path.teachers:
         raise OptionError(f"path.pretrained_netTeacher: missing; distillation_type {kind!r} needs a teacher")
 
 
@@ -224,7 +224,7 @@ def describe(model: ModelPlain, opt: Options, train_set: DatasetSR, start: int) 
         )
     LOGGER.info("student %s (%s parameters)", opt.netG.net_type, f"{parameter_count(model.netG):,}")
     if model.netTeacher is not None:
-        source = opt.path.pretrained_netTeacher
+        source = ", ".join(map(str, opt.path.teachers))
         size = f"{parameter_count(model.netTeacher):,}"
         kind = model.netTeacher.kind
         LOGGER.info("teacher %s (%s, %s parameters); distillation: %s", source, kind, size, opt.train.distillation_type)

@@ -1,9 +1,11 @@
 """The teacher: built from its checkpoint, checked against the options and the student, frozen."""
 
 import logging
+from pathlib import Path
 
 from swinlet.errors import OptionError
 from swinlet.models.image_network import ImageNetwork
+from swinlet.models.mean_network import MeanNetwork
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.open_network import open_any_network
 from swinlet.models.select_network import define_G
@@ -19,8 +21,8 @@ def define_teacher(opt: Options, student: SwinIR, *, with_features: bool = False
     """Build the frozen teacher, in eval mode, on the CPU.
 
     Its architecture is read off ``path.pretrained_netTeacher``: a SwinIR, with which a ``netTeacher`` section must
-    agree, or any network that spandrel knows. Without a checkpoint it is a SwinIR with random weights, for a caller who
-    loads them.
+    agree, or any network that spandrel knows; of several files it is the mean network. Without a checkpoint it is a
+    SwinIR with random weights, for a caller who loads them.
 
     Args:
         opt: of the run.
@@ -31,17 +33,25 @@ def define_teacher(opt: Options, student: SwinIR, *, with_features: bool = False
         OptionError: the section contradicts the checkpoint, or the teacher does not fit the student.
         CheckpointError: the file cannot be read, or is no network for super-resolution that is known.
     """
-    path = opt.path.pretrained_netTeacher
-    if path is None:
-        section = opt.netTeacher or NetworkOptions(net_type="swinir")
-        teacher = define_G(opt.completed(section), "netTeacher")
-        LOGGER.warning("the teacher has random weights: path.pretrained_netTeacher is not set")
-    else:
-        file = read_weight_file(path, "path.pretrained_netTeacher")
-        teacher = open_any_network(file, default_type="swinir", section=opt.netTeacher, section_name="netTeacher")
-    _check_fit(teacher, student, opt, path or "netTeacher")
+    paths = opt.path.teachers
+    teachers = [_open(path, opt) for path in paths] or [_random(opt)]
+    for teacher, source in zip(teachers, paths or ["netTeacher"], strict=True):
+        _check_fit(teacher, student, opt, source)
+    shares = opt.train.teacher_weights
+    teacher = teachers[0] if len(teachers) == 1 else MeanNetwork(teachers, shares or [1.0] * len(teachers))
     teacher.requires_grad_(False).eval()
     return _with_features(teacher, student, opt) if with_features else teacher
+
+
+def _open(path: Path, opt: Options) -> ImageNetwork:
+    file = read_weight_file(path, "path.pretrained_netTeacher")
+    return open_any_network(file, default_type="swinir", section=opt.netTeacher, section_name="netTeacher")
+
+
+def _random(opt: Options) -> SwinIR:
+    section = opt.netTeacher or NetworkOptions(net_type="swinir")
+    LOGGER.warning("the teacher has random weights: path.pretrained_netTeacher is not set")
+    return define_G(opt.completed(section), "netTeacher")
 
 
 def _check_fit(teacher: ImageNetwork, student: SwinIR, opt: Options, source: object) -> None:
@@ -50,12 +60,8 @@ def _check_fit(teacher: ImageNetwork, student: SwinIR, opt: Options, source: obj
         if its == ours:
             continue
         hint = f"choose another teacher, or change {option} and netG.{key}"
-        if (
-            key == "upscale"
-            and isinstance(teacher, SwinIR)
-            and teacher.upsampler == "nearest+conv"
-            and {its, ours} == {2, 3}
-        ):
+        serves_both = isinstance(teacher, SwinIR) and teacher.upsampler == "nearest+conv" and {its, ours} == {2, 3}
+        if key == "upscale" and serves_both:
             hint = f"its weights serve x2 and x3: if it is x{ours}, say so in netTeacher.upscale"
         raise OptionError(f"{source}: the teacher's {key} is {its}, the student's {ours}: {hint}")
     if opt.train.teacher_precision not in teacher.precisions:

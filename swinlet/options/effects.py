@@ -62,6 +62,9 @@ def _networks(opt: Options) -> Iterator[str]:
 
 
 def _distillation(opt: Options) -> Iterator[str]:
+    if len(opt.path.teachers) < 2:
+        for name in _given(opt.train, ("teacher_weights",)):
+            yield f"train.{name} (path.pretrained_netTeacher is no list of several)"
     kind = opt.train.distillation_type
     reason = f"distillation_type is {kind!r}"
     if kind == "none":

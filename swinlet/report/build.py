@@ -226,7 +226,9 @@ class _Evidence:
 
 
 def _teacher_of(run: Run) -> Path | None:
-    return None if run.options is None else run.options.path.pretrained_netTeacher
+    """The one teacher of a run; None where there are several, or none."""
+    teachers = () if run.options is None else run.options.path.teachers
+    return teachers[0] if len(teachers) == 1 else None
 
 
 def _same_file(one: Path, other: Path) -> bool:
