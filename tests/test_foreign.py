@@ -122,8 +122,8 @@ def test_evaluate_scores_it_beside_others(photos: Path, tmp_path: Path, file: Pa
     assert "null" in tables.as_json(found)
 
 
-def test_the_craft_of_ntire_2024(shared: Path, tmp_path: Path) -> None:
-    """32.39 dB on Set5; one of its images here."""
+def test_the_craft_of_ntire_2024(shared: Path, photos: Path, tmp_path: Path) -> None:
+    """32.39 dB on Set5; one of its images here. A student learns from it."""
     for kind in ("HR", "LR_bicubic/X4"):
         (tmp_path / "Set1" / kind).mkdir(parents=True)
         for path in (shared / "data/testsets/Set5" / kind).glob("woman*"):
@@ -133,6 +133,10 @@ def test_the_craft_of_ntire_2024(shared: Path, tmp_path: Path) -> None:
     (card,) = found.models
     assert (card.net_type, card.parameters) == ("CRAFT", 753_344)
     assert found.sets[0].rows[-1].mean("psnr_y") == pytest.approx(30.833, abs=0.005)
+    more = {"distillation_type": "response", "total_iter": 2, "checkpoint_test": 100}
+    opt = options(photos, tmp_path, weights, **more)
+    assert train(opt.model_copy(update={"datasets": opt.datasets.model_copy(update={"test": None})}))
+    assert "(CRAFT, 753,344 parameters); distillation: response" in (tmp_path / "run/train.log").read_text()
 
 
 # What is refused
@@ -206,6 +210,16 @@ def test_damaged_weights(tmp_path: Path) -> None:
     assert refusal(path).endswith("body.0.bias holds values that are no numbers")
     path = saved(tmp_path, compact(), **{"body.2.weight": torch.zeros(3)})
     assert "these look like the weights of a RealESRGAN Compact, but do not fit one: " in refusal(path)
+
+
+def test_a_network_that_restores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes may fit the names, and yet not each other."""
+    path = saved(tmp_path, compact())
+    arch = spandrel.architectures.Compact.Compact
+    monkeypatch.setattr(arch, "forward", lambda self, x: x)
+    assert refusal(path).endswith("made (2, 3, 8, 8) of two images, not (2, 3, 32, 32)")
+    monkeypatch.setattr(arch, "forward", lambda self, x: x @ torch.zeros(3, 3))
+    assert "RealESRGAN Compact cannot restore an image: " in refusal(path)
 
 
 def test_a_small_file_makes_no_huge_network(tmp_path: Path) -> None:

@@ -92,9 +92,8 @@ def open_foreign(file: WeightFile) -> ForeignNetwork:
     except Exception as error:  # each architecture reads shapes in its own way, and fails in its own
         if name in _OURS:
             raise UnknownNetworkError(f"{file.source}: {_UNKNOWN}") from error
-        reason = printable(" ".join(str(error).split()))[:200] or type(error).__name__
         raise CheckpointError(
-            f"{file.source}: these look like the weights of a {name}, but do not fit one: {reason}"
+            f"{file.source}: these look like the weights of a {name}, but do not fit one: {_reason(error)}"
         ) from error
     if descriptor is None:
         raise UnknownNetworkError(f"{file.source}: {_UNKNOWN}")
@@ -102,7 +101,9 @@ def open_foreign(file: WeightFile) -> ForeignNetwork:
     broken = [key for key, tensor in file.state.items() if not is_finite(tensor)]
     if broken:
         raise CheckpointError(f"{file.source}: {printable(broken[0])[:200]} holds values that are no numbers")
-    return ForeignNetwork(descriptor).requires_grad_(False).eval()
+    network = ForeignNetwork(descriptor).requires_grad_(False).eval()
+    _try_out(network, file.source)
+    return network
 
 
 def _refuse_others(descriptor: Any, name: str, source: str) -> None:
@@ -116,6 +117,22 @@ def _refuse_others(descriptor: Any, name: str, source: str) -> None:
             f"{source}: {name} takes {channels[0]} channels and gives {channels[1]}: use a network for gray or for RGB "
             "images"
         )
+
+
+def _try_out(network: ForeignNetwork, source: str) -> None:
+    """Refuse a network that was built, but cannot restore a batch of small images, or not at its scale."""
+    images = torch.zeros(2, network.in_chans, 8, 8)
+    try:
+        answer = tuple(network(images).shape)
+    except Exception as error:  # shapes that do not fit together, in whatever operation
+        raise CheckpointError(f"{source}: {network.kind} cannot restore an image: {_reason(error)}") from error
+    wanted = (2, network.in_chans, 8 * network.upscale, 8 * network.upscale)
+    if answer != wanted:
+        raise CheckpointError(f"{source}: {network.kind} made {answer} of two images, not {wanted}")
+
+
+def _reason(error: Exception) -> str:
+    return printable(" ".join(str(error).split()))[:200] or type(error).__name__
 
 
 def _values_allowed(state: Mapping[str, Tensor]) -> int:
