@@ -76,7 +76,7 @@ def main() -> None:
         words = {"scale": 4, "on_bad_image": "skip", "self_ensemble": False, "tile": 64, "precision": "fp32"}
         begin = time.perf_counter()
         with ProgressBar() as bar:
-            teach(teach_request(teacher, given.images, None, answers, **words, device="cpu"), bar)
+            teach(teach_request(str(teacher), given.images, None, answers, **words, download=False, device="cpu"), bar)
         once = time.perf_counter() - begin
         runs = {
             "teacher's network": Run(options(given.images, "response", teacher, None)),

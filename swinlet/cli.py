@@ -1,6 +1,7 @@
 """The command line: ``swinlet prepare | train | evaluate | ...``, and the seed's ``main_train_student.py``."""
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Generator
@@ -10,10 +11,17 @@ from typing import Annotated
 
 import typer
 
-from swinlet.errors import CheckpointError, MachineError, SharedError, SwinletError, TrainingError
+from swinlet.errors import (
+    CheckpointError,
+    MachineError,
+    SharedError,
+    SwinletError,
+    TrainingError,
+    UnreachableError,
+)
 from swinlet.options import json_schema, load_options, markdown_reference
 from swinlet.utils.console import LOGGER, ProgressBar, log_to_console
-from swinlet.utils.files import write_text
+from swinlet.utils.files import write_bytes, write_text
 from swinlet.utils.memory import is_out_of_memory
 
 FAILURE, USAGE_ERROR = 1, 2
@@ -32,7 +40,7 @@ WeightFiles = Annotated[
     list[str] | None,
     typer.Option(
         "--weights",
-        help="A student's .pth or .safetensors, or a run's folder; repeat to compare.",
+        help="A student's .pth or .safetensors, a run's folder, or hf://user/model; repeat to compare.",
         metavar="[LABEL=]FILE",
     ),
 ]
@@ -40,13 +48,19 @@ TestSets = Annotated[
     list[str] | None,
     typer.Option("--testset", help="Folder with HR/ and optionally LR_bicubic/X4/; repeat for more.", metavar="DIR"),
 ]
-TeacherFile = Annotated[Path | None, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")]
+TeacherFile = Annotated[str | None, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")]
+Download = Annotated[
+    bool, typer.Option("--download", help="Let hf:// weights be fetched; without, those in the cache are used.")
+]
 NetTypes = Annotated[
     list[str] | None,
     typer.Option("--net-type", help="Network of weight files that do not tell SwinIR from V2.", metavar="[LABEL=]NAME"),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+TileOverlap = Annotated[
+    int | None, typer.Option(help="LR pixels that tiles share; default: 48, at most a third of the tile.")
+]
 LatencySize = Annotated[int, typer.Option(help="Side of the LR image for latency; 0: do not measure.")]
 
 
@@ -94,7 +108,7 @@ def prepare_command(
 
 @app.command("teach")
 def teach_command(
-    teacher: Annotated[Path, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")],
+    teacher: Annotated[str, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")],
     data: Annotated[
         Path, typer.Option("--data", help="Folder of high-resolution images, or a prepared folder.", metavar="DIR")
     ],
@@ -110,6 +124,7 @@ def teach_command(
     tile: Annotated[int, typer.Option(help="Larger images are restored in tiles of so many LR pixels.")] = 512,
     precision: PrecisionName = "fp32",
     device: Device = "auto",
+    download: Download = False,
 ) -> None:
     """Store a teacher's answers to whole images once, for training without it: datasets.train.dataroot_T.
 
@@ -123,6 +138,7 @@ def teach_command(
             data,
             low,
             out,
+            download=download,
             scale=scale,
             on_bad_image=on_bad_image,
             self_ensemble=self_ensemble,
@@ -152,14 +168,13 @@ def evaluate_command(
     teacher: TeacherFile = None,
     testset: TestSets = None,
     scale: Annotated[int | None, typer.Option(help="Needed without weights; else theirs.")] = None,
+    download: Download = False,
     net_type: NetTypes = None,
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns of each image.")
     ] = False,
     tile: Annotated[int | None, typer.Option(help="Restore in tiles of so many LR pixels: less memory.")] = None,
-    tile_overlap: Annotated[
-        int | None, typer.Option(help="LR pixels that tiles share; default: 32, at most a quarter of the tile.")
-    ] = None,
+    tile_overlap: TileOverlap = None,
     precision: PrecisionName = "fp32",
     device: Device = "auto",
     latency_size: LatencySize = 128,
@@ -180,6 +195,7 @@ def evaluate_command(
             weights or [],
             testset or [],
             teacher=teacher,
+            download=download,
             scale=scale,
             net_types=net_type or [],
             self_ensemble=self_ensemble,
@@ -203,6 +219,73 @@ def evaluate_command(
         report_problems(evaluation.problems)
 
 
+@app.command("upscale")
+def upscale_command(
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            help='Files, folders, patterns such as "photos/*.png", or - for standard input.', metavar="PICTURE"
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", help="Folder, or file for one picture; - for standard output.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            help="A .pth or .safetensors, a run's folder, or hf://user/model; default: the student that comes along.",
+        ),
+    ] = None,
+    download: Download = False,
+    scale: Annotated[int | None, typer.Option(help="Checked against the weights; chooses among those here.")] = None,
+    net_type: Annotated[
+        str | None, typer.Option("--net-type", help="Network of weights that do not tell SwinIR from V2.")
+    ] = None,
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns: 8 times the work.")
+    ] = False,
+    tile: Annotated[
+        str, typer.Option(help="auto: as the memory allows; none; or a side in LR pixels.", metavar="auto|none|N")
+    ] = "auto",
+    tile_overlap: TileOverlap = None,
+    precision: PrecisionName = "fp32",
+    device: Device = "auto",
+    form: Annotated[
+        str | None, typer.Option("--format", help="png, jpg, webp, tiff or bmp; default: that of each picture.")
+    ] = None,
+    quality: Annotated[int, typer.Option(help="Of JPEG and WebP; WebP of 100 is lossless.", min=1, max=100)] = 95,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Enlarge what is there already again.")] = False,
+) -> None:
+    """Enlarge pictures; colour profiles, EXIF, alpha, gray and 16 bits stay.
+
+    What exists is left as it is, so a stopped command goes on where it was. Exit code 2 if a picture could not be
+    enlarged; the others are, all the same.
+    """
+    with user_errors("use --tile with a smaller number"):
+        from swinlet.upscale.request import upscale_request
+        from swinlet.upscale.run import upscale_files
+
+        request = upscale_request(
+            pictures,
+            out,
+            weights=weights,
+            scale=scale,
+            net_type=net_type,
+            download=download,
+            self_ensemble=self_ensemble,
+            tile=tile,
+            tile_overlap=tile_overlap,
+            precision=precision,
+            device=device,
+            form=form,
+            overwrite=overwrite,
+        )
+        with ProgressBar() as bar:
+            problems = upscale_files(request.jobs, request.upscaler, quality, bar)
+        skipped = f", {request.n_skipped} were there already (--overwrite)" if request.n_skipped else ""
+        LOGGER.info("enlarged x%d: %d%s", request.upscaler.scale, len(request.jobs) - len(problems), skipped)
+        report_problems(problems)
+
+
 @app.command("report")
 def report_command(
     runs: Annotated[
@@ -210,6 +293,7 @@ def report_command(
     ],
     out: Annotated[Path, typer.Option("--out", help="The page to write.", metavar="FILE")],
     teacher: TeacherFile = None,
+    download: Download = False,
     testset: TestSets = None,
     net_type: NetTypes = None,
     crop: Annotated[
@@ -239,6 +323,7 @@ def report_command(
         request = report_request(
             runs,
             teacher=teacher,
+            download=download,
             testsets=testset or [],
             net_types=net_type or [],
             crops=crop or [],
@@ -255,6 +340,53 @@ def report_command(
         write_text(out, page)
         LOGGER.info("written: %s (%.1f MB)", out, len(page) / 1e6)
         report_problems(problems)
+
+
+@app.command("push-to-hub")
+def push_command(
+    weights: Annotated[str, typer.Argument(help="A .pth or .safetensors, or a run's folder.", metavar="WEIGHTS")],
+    model: Annotated[str, typer.Argument(help="Where to, on the Hugging Face hub.", metavar="USER/MODEL")],
+    private: Annotated[bool, typer.Option("--private", help="A new model is shown to its owners alone.")] = False,
+    card: Annotated[
+        Path | None, typer.Option("--card", help="README.md of the model; default: one is made.", metavar="FILE")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", help="Of swinlet evaluate --json, for the card.", metavar="FILE")
+    ] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="Of the weights, e.g. apache-2.0.")] = None,
+    net_type: Annotated[
+        str | None, typer.Option("--net-type", help="Network of weights that do not tell SwinIR from V2.")
+    ] = None,
+    download: Download = False,
+    message: Annotated[str, typer.Option("--message", help="Of the commit.")] = "Upload weights with swinlet",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write the files to.", metavar="DIR")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; say what would be sent.")] = False,
+) -> None:
+    """Publish a network on the Hugging Face hub: model.safetensors and a model card.
+
+    Files of these names that the model has are replaced, in one commit. Log in first with `hf auth login`, or set
+    HF_TOKEN.
+    """
+    with user_errors():
+        from swinlet.hub import PREFIX, upload
+        from swinlet.publish import files_to_publish
+
+        if not message:
+            raise SwinletError("--message: is empty")
+        files = files_to_publish(
+            weights, model, net_type=net_type, card=card, scores=scores, licence=licence, download=download
+        )
+        if out is not None:
+            check_writable(*(out / name for name in files))
+            for name, content in files.items():
+                write_bytes(out / name, content)
+        for name, content in files.items():
+            typer.echo(f"{name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+        if dry_run:
+            typer.echo(f"nothing was sent; without --dry-run these go to {model}{' (private)' * private}")
+        else:
+            typer.echo(f"published: {upload(model, files, private=private, message=message)}")
+            typer.echo(f"name it {PREFIX}{model}")
 
 
 @app.command("info")
@@ -320,7 +452,7 @@ def user_errors(
     except SwinletError as error:
         LOGGER.error("%s", error)
         unwritten = isinstance(error, CheckpointError) and isinstance(error.__cause__, OSError)
-        failed = unwritten or isinstance(error, MachineError | TrainingError)
+        failed = unwritten or isinstance(error, MachineError | TrainingError | UnreachableError)
         raise typer.Exit(FAILURE if failed else USAGE_ERROR) from error
     except OSError as error:
         LOGGER.error("%s", f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)

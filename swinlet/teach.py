@@ -18,9 +18,10 @@ from swinlet.data.prepared import ARRAYS, INDEX, LOCK
 from swinlet.data.taught import VERSION, Answer, TaughtIndex, Teacher, is_taught, read_taught
 from swinlet.errors import CheckpointError, DataError, OptionError
 from swinlet.evaluation.models import Contender, NamedFile, open_contenders
-from swinlet.evaluation.request import MIN_TILE, SCALES, device_of
+from swinlet.evaluation.request import SCALES, device_of
 from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
+from swinlet.tiles import overlap_for, tile_fault
 from swinlet.utils.console import LOGGER, ProgressBar
 from swinlet.utils.files import locked, write_text
 
@@ -32,7 +33,8 @@ class TeachRequest:
     """What ``swinlet teach`` is to do.
 
     Attributes:
-        teacher: weight file.
+        teacher: names its weights, see ``find_weights``.
+        download: let ``hf://`` weights be fetched.
         data: folder of high-resolution images, or a prepared folder.
         low: folder of their low-resolution images; None: made from them, or as prepared.
         out: the folder to make or to bring up to date.
@@ -41,7 +43,8 @@ class TeachRequest:
         restore: how the teacher restores.
     """
 
-    teacher: Path
+    teacher: str
+    download: bool
     data: Path
     low: Path | None
     out: Path
@@ -51,11 +54,12 @@ class TeachRequest:
 
 
 def teach_request(
-    teacher: Path,
+    teacher: str,
     data: Path,
     low: Path | None,
     out: Path,
     *,
+    download: bool,
     scale: int | None,
     on_bad_image: str,
     self_ensemble: bool,
@@ -71,16 +75,16 @@ def teach_request(
     faults: list[str] = []
     if scale is not None and scale not in SCALES:
         faults.append(f"--scale {scale}: must be one of {', '.join(map(str, SCALES))}")
-    if tile < MIN_TILE:
-        faults.append(f"--tile {tile}: must be at least {MIN_TILE}")
+    overlap = overlap_for(tile, None)
+    if (fault := tile_fault(tile, overlap)) is not None:
+        faults.append(fault)
     if on_bad_image not in ("error", "skip"):
         faults.append(f"--on-bad-image {on_bad_image}: use error or skip")
     place = device_of(device, precision, 0, faults)
     if faults:
         raise OptionError("\n".join(faults))
-    overlap = min(RestoreOptions.tile_overlap, tile // 4)
     restore = RestoreOptions(place, cast("Precision", precision), self_ensemble, tile, overlap)
-    return TeachRequest(teacher, data, low, out, scale, on_bad_image, restore)
+    return TeachRequest(teacher, download, data, low, out, scale, on_bad_image, restore)
 
 
 def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
@@ -130,7 +134,9 @@ def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
 
 def _open_teacher(request: TeachRequest) -> Contender:
     file = NamedFile(request.teacher, origin="--teacher")
-    found, problems = open_contenders([], file, scale=request.scale, net_types={}, options=request.restore)
+    found, problems = open_contenders(
+        [], file, scale=request.scale, net_types={}, options=request.restore, download=request.download
+    )
     if problems:
         raise CheckpointError("\n".join(problems))
     return found[0]
@@ -144,7 +150,7 @@ def _record(teacher: Contender, request: TeachRequest) -> Teacher:
         sha256=teacher.card.sha256,
         precision=restore.precision,
         self_ensemble=restore.self_ensemble,
-        tile=restore.tile,
+        tile=None if restore.tile == "auto" else restore.tile,
         tile_overlap=restore.tile_overlap,
     )
 

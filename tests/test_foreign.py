@@ -73,6 +73,8 @@ def test_a_teacher_answers_as_spandrel_has_it(tmp_path: Path, kind: str, size: t
     assert answer.shape == (2, 3, 4 * size[0], 4 * size[1])
     assert torch.equal(answer, expected)
     assert (built.kind, built.upscale, built.in_chans) == (kind, 4, 3)
+    assert built.window_size == (8 if kind == "DITN" else 1)
+    assert 4 * 3 * 16 <= built.bytes_per_pixel < 100_000  # at least the answer
     assert not built.training
     assert not any(weight.requires_grad for weight in built.parameters())
     torch.nn.functional.l1_loss(torch.rand_like(answer).requires_grad_(), answer).backward()
@@ -94,7 +96,8 @@ def scored(weights: list[str], testset: Path, teacher: Path, latency_size: int) 
     request = evaluation_request(
         weights,
         [str(testset)],
-        teacher=teacher,
+        teacher=str(teacher),
+        download=False,
         scale=None,
         net_types=[],
         self_ensemble=False,
@@ -182,7 +185,7 @@ def test_scale_channels_section_and_precision_must_fit(tmp_path: Path) -> None:
     text = refusal(path, OptionError, train={"teacher_precision": "fp16"})
     assert text == f"train.teacher_precision: {path} does not compute in fp16: use fp32 or bf16"
     options = RestoreOptions(torch.device("cpu"), "fp16")
-    _, problems = open_contenders([], NamedFile(path, origin="--teacher"), scale=4, net_types={}, options=options)
+    _, problems = open_contenders([], NamedFile(str(path), origin="--teacher"), scale=4, net_types={}, options=options)
     assert problems == [f"--teacher: {path}: it does not compute in fp16: use --precision fp32 or bf16"]
 
 
@@ -217,7 +220,7 @@ def test_a_network_that_restores_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     path = saved(tmp_path, compact())
     arch = spandrel.architectures.Compact.Compact
     monkeypatch.setattr(arch, "forward", lambda self, x: x)
-    assert refusal(path).endswith("made (2, 3, 8, 8) of two images, not (2, 3, 32, 32)")
+    assert refusal(path).endswith("made (2, 3, 16, 16) of two images of 16x16 pixels")
     monkeypatch.setattr(arch, "forward", lambda self, x: x @ torch.zeros(3, 3))
     assert "RealESRGAN Compact cannot restore an image: " in refusal(path)
 

@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 # From top to bottom. A module may import from its own group and from those below it.
 LAYERS = [
     ["swinlet.cli"],
-    ["swinlet.report"],
-    ["swinlet.teach"],
-    ["swinlet.train", "swinlet.evaluation", "swinlet.installation"],
+    ["swinlet.report", "swinlet.publish", "swinlet.teach"],
+    ["swinlet.model_card"],
+    ["swinlet.train", "swinlet.evaluation", "swinlet.upscale", "swinlet.installation"],
     ["swinlet.watch"],
     ["swinlet.validation", "swinlet.utils.run_log"],
     ["swinlet.models.select_model"],
@@ -25,11 +25,12 @@ LAYERS = [
     ["swinlet.models.select_teacher"],
     ["swinlet.models.open_network"],
     ["swinlet.models.select_network"],
-    ["swinlet.inference"],
-    ["swinlet.models", "swinlet.data"],
-    ["swinlet.kernels"],
+    ["swinlet.models", "swinlet.data", "swinlet.inference"],
+    ["swinlet.kernels", "swinlet.tiles"],
+    ["swinlet.find_weights"],
     [
         "swinlet.checkpoint",
+        "swinlet.hub",
         "swinlet.weights",
         "swinlet.archive",
         "swinlet.metrics",

@@ -33,7 +33,7 @@ from tests.small_run import options
 
 def taught(teacher: Path, data: Path, out: Path, low: Path | None = None, **changes: Any) -> TaughtIndex:
     words = {"scale": None, "on_bad_image": "error", "self_ensemble": False, "tile": 512, "precision": "fp32"}
-    request = teach_request(teacher, data, low, out, **(words | changes), device="cpu")
+    request = teach_request(str(teacher), data, low, out, **(words | changes), download=False, device="cpu")
     with ProgressBar() as bar:
         return teach(request, bar)
 

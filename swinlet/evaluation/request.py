@@ -12,17 +12,18 @@ from swinlet.evaluation.models import NamedFile
 from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
 from swinlet.options.names import NETWORKS
+from swinlet.tiles import overlap_for, tile_fault
 from swinlet.utils.device import check_precision, inference_device
 
 SCALES = (1, 2, 3, 4, 8)
-MIN_TILE = 8
 
 
 def evaluation_request(
     weights: Sequence[str],
     testsets: Sequence[str],
     *,
-    teacher: Path | None,
+    teacher: str | None,
+    download: bool,
     scale: int | None,
     net_types: Sequence[str],
     self_ensemble: bool,
@@ -43,21 +44,20 @@ def evaluation_request(
         faults.append("--testset: missing: name a folder with HR images, e.g. --testset testsets/Set5")
     if scale is not None and scale not in SCALES:
         faults.append(f"--scale {scale}: must be one of {', '.join(map(str, SCALES))}")
-    overlap = min(RestoreOptions.tile_overlap, (tile or 0) // 4) if tile_overlap is None else tile_overlap
-    if tile is not None and tile < MIN_TILE:
-        faults.append(f"--tile {tile}: must be at least {MIN_TILE}")
-    elif tile is not None and not 0 <= 2 * overlap < tile:
-        faults.append(f"--tile-overlap {overlap}: must be at least 0 and less than half of --tile {tile}")
+    overlap = overlap_for(tile, tile_overlap)
+    if tile is not None and (fault := tile_fault(tile, overlap)) is not None:
+        faults.append(fault)
     types = net_types_of(net_types, faults)
     place = device_of(device, precision, latency_size, faults)
     folders = folders_of(testsets, faults)
     if faults:
         raise OptionError("\n".join(faults))
     return EvaluationRequest(
-        weights=tuple(NamedFile(path, label) for label, path in map(labelled_path, weights)),
+        weights=tuple(NamedFile(word, label) for label, word in map(labelled, weights)),
         testsets=folders,
         restore=RestoreOptions(place, cast("Precision", precision), self_ensemble, tile, overlap),
         teacher=teacher,
+        download=download,
         scale=scale,
         net_types=types,
         save_images=save_images,
@@ -98,12 +98,12 @@ def device_of(device: str, precision: str, latency_size: int, faults: list[str])
     return place
 
 
-def labelled_path(word: str) -> tuple[str | None, Path]:
+def labelled(word: str) -> tuple[str | None, str]:
     """``C=models/1_E.pth`` -> label C and the path; a path that has a ``=`` of its own stays whole."""
     label, equals, path = word.partition("=")
     if not equals or not label or not path or "/" in label or "\\" in label or _exists(word):
-        return None, Path(word)
-    return label, Path(path)
+        return None, word
+    return label, path
 
 
 def _exists(word: str) -> bool:

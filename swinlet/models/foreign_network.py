@@ -25,6 +25,8 @@ _PURPOSES = {
     "Inpainting": "for inpainting",
 }
 
+_TRIED = 16  # pixels of a side
+_AT_ONCE = 8  # results of operations that are held at a time, each as large as the largest
 _UNKNOWN = "nor are they those of another network that is known"
 _OURS = ("", "SwinIR")  # what ``open_network`` has refused, and has told the reason of
 
@@ -51,12 +53,27 @@ class ForeignNetwork(ImageNetwork):
         self._architecture = str(descriptor.architecture.name)
         limited = {"bf16": descriptor.supports_bfloat16, "fp16": descriptor.supports_half}
         self.precisions = tuple(name for name in self.precisions if limited.get(name, True))
+        self.window_size = int(descriptor.size_requirements.multiple_of)
+        self._bytes_per_pixel = 0
         self._restore = cast("Callable[[Tensor], Tensor]", descriptor)
 
     @property
     def kind(self) -> str:
         """The architecture, such as CRAFT."""
         return self._architecture
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory that restoring takes for each LR pixel: a guess, from ``try_out``."""
+        return self._bytes_per_pixel
+
+    def try_out(self) -> tuple[int, ...]:
+        """Restore two small images of zeros, noting how much memory an operation takes: the answer's shape."""
+        images = torch.zeros(2, self.in_chans, _TRIED, _TRIED)
+        with _Watched() as watched:
+            answer = self(images)
+        self._bytes_per_pixel = _AT_ONCE * watched.largest // (2 * _TRIED**2)
+        return tuple(answer.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_chans, h, w) in [0, 1] -> (N, in_chans, h * upscale, w * upscale) in [0, 1], without gradient."""
@@ -121,14 +138,13 @@ def _refuse_others(descriptor: Any, name: str, source: str) -> None:
 
 def _try_out(network: ForeignNetwork, source: str) -> None:
     """Refuse a network that was built, but cannot restore a batch of small images, or not at its scale."""
-    images = torch.zeros(2, network.in_chans, 8, 8)
     try:
-        answer = tuple(network(images).shape)
+        answer = network.try_out()
     except Exception as error:  # shapes that do not fit together, in whatever operation
         raise CheckpointError(f"{source}: {network.kind} cannot restore an image: {_reason(error)}") from error
-    wanted = (2, network.in_chans, 8 * network.upscale, 8 * network.upscale)
-    if answer != wanted:
-        raise CheckpointError(f"{source}: {network.kind} made {answer} of two images, not {wanted}")
+    side = _TRIED * network.upscale
+    if answer != (2, network.in_chans, side, side):
+        raise CheckpointError(f"{source}: {network.kind} made {answer} of two images of {_TRIED}x{_TRIED} pixels")
 
 
 def _reason(error: Exception) -> str:
@@ -159,3 +175,17 @@ class _Bounded(TorchDispatchMode):
         if self._left < 0:
             raise ValueError("they make a network of many times as many values")
         return func(*args, **(kwargs or {}))
+
+
+class _Watched(TorchDispatchMode):
+    """Inside, ``largest`` is the number of bytes of the largest result of an operation."""
+
+    largest = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.largest = max(self.largest, result.nbytes)
+        return result

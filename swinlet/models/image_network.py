@@ -16,11 +16,19 @@ class ImageNetwork(nn.Module):
         feature_widths: channels of each token map (N, tokens, width) that ``network(x, return_features=True)`` returns
             with the image; (): it returns none.
         precisions: those that it computes in.
+        window_size: side of its windows in LR pixels, at whose multiples tiles begin; 1: none.
+        bytes_per_pixel: memory that restoring takes for each LR pixel, at most.
     """
 
     upscale: int
     in_chans: Literal[1, 3]
     precisions: tuple[Precision, ...] = get_args(Precision)
+    window_size: int = 1
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """See above."""
+        raise NotImplementedError
 
     @property
     def feature_widths(self) -> tuple[int, ...]:

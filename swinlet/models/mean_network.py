@@ -22,6 +22,7 @@ class MeanNetwork(ImageNetwork):
         self.upscale, self.in_chans = networks[0].upscale, networks[0].in_chans
         self.precisions = tuple(name for name in self.precisions if all(name in one.precisions for one in networks))
         self.shares = [weight / sum(weights) for weight in weights]
+        self._all = tuple(networks)
         self._kinds = ", ".join(network.kind for network in networks)
 
     @property
@@ -29,7 +30,12 @@ class MeanNetwork(ImageNetwork):
         """Those of the networks."""
         return f"mean of {self._kinds}"
 
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Of the network that takes most."""
+        return max(network.bytes_per_pixel for network in self._all)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_chans, h, w) in [0, 1] -> float32 (N, in_chans, h * upscale, w * upscale)."""
-        images = [share * network(x).float() for share, network in zip(self.shares, self.networks, strict=True)]
+        images = [share * network(x).float() for share, network in zip(self.shares, self._all, strict=True)]
         return torch.stack(images).sum(0)

@@ -36,6 +36,7 @@ class TappedNetwork(ImageNetwork):
         super().__init__()
         self.network = network
         self.upscale, self.in_chans, self.precisions = network.upscale, network.in_chans, network.precisions
+        self.window_size = network.window_size
         self._names = tuple(names)
         self._caught: dict[str, object] | None = None
         modules = _modules(network)
@@ -61,6 +62,11 @@ class TappedNetwork(ImageNetwork):
     def feature_widths(self) -> tuple[int, ...]:
         """The width of each tap's tokens."""
         return self._widths
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Of the network."""
+        return self.network.bytes_per_pixel
 
     @property
     def kind(self) -> str:
