@@ -37,6 +37,7 @@ DOCUMENTS = [
     "docs/performance.md",
     "docs/reliability.md",
     "docs/scaling.md",
+    "docs/teachers.md",
     "docs/upscale.md",
     "demo/README.md",
 ]

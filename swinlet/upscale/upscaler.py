@@ -13,7 +13,8 @@ from torch import Tensor
 from swinlet.errors import CheckpointError, DataError, OptionError
 from swinlet.find_weights import find_weights
 from swinlet.inference import Network, RestoreOptions, Restorer, Tile
-from swinlet.models.open_network import AmbiguousNetworkError, open_network
+from swinlet.models.image_network import ImageNetwork
+from swinlet.models.open_network import AmbiguousNetworkError, open_any_network
 from swinlet.options import Precision
 from swinlet.tiles import overlap_for, tile_fault
 from swinlet.utils.alpha import spread_colour
@@ -45,8 +46,9 @@ def load(
     >>> upscaler.upscale(Image.open("photo.jpg")).save("large.png")
 
     Args:
-        weights: a .safetensors or .pth file; a run's folder, whose newest weights to deploy are taken;
-            "hf://user/model" of the Hugging Face hub; None: the student that comes with the package.
+        weights: a .safetensors or .pth file (of other architectures, too, with spandrel); a run's folder, whose newest
+            weights to deploy are taken; "hf://user/model" of the Hugging Face hub; None: the student that comes with
+            the package.
         scale: what the network must enlarge by; without ``weights`` it chooses among those that come with the package.
         net_type: "swinir_student" or "swinir_student_v2", of a file that does not tell them apart.
         download: let "hf://" weights be fetched; without, those in the cache are used.
@@ -58,7 +60,7 @@ def load(
         self_ensemble: the mean over the eight flips and quarter turns: eight times the work, about 0.1 dB better.
 
     Raises:
-        CheckpointError: the file is missing, unreadable, no SwinIR, or of another scale; HubError among them.
+        CheckpointError: the file is missing, unreadable, no known network, or of another scale; HubError among them.
         OptionError: a device or a precision that is not there, tiles that are too small.
     """
     place = inference_device(device)
@@ -69,10 +71,13 @@ def load(
     if fault is not None:
         raise OptionError(fault)
     options = RestoreOptions(place, precision, self_ensemble, tile, overlap)
-    return Upscaler(_open(weights, scale, net_type, download), options)
+    network = _open(weights, scale, net_type, download)
+    if precision not in network.precisions:
+        raise OptionError(f"precision {precision}: {weights} computes in {' or '.join(network.precisions)} alone")
+    return Upscaler(network, options)
 
 
-def _open(weights: str | Path | None, scale: int | None, net_type: str | None, download: bool) -> Network:
+def _open(weights: str | Path | None, scale: int | None, net_type: str | None, download: bool) -> ImageNetwork:
     if weights is None:
         if (scale or DEFAULT_SCALE) not in SHIPPED:
             ours = ", ".join(f"x{known}" for known in SHIPPED)
@@ -81,7 +86,7 @@ def _open(weights: str | Path | None, scale: int | None, net_type: str | None, d
     path = find_weights(str(weights), "weights", download=download)
     file = read_weight_file(path, "weights")
     try:
-        network = open_network(file, default_type=net_type)
+        network = open_any_network(file, default_type=net_type)
     except AmbiguousNetworkError as error:
         raise CheckpointError(f"{error}: say which with net_type (--net-type)") from error
     if scale is not None and network.upscale != scale:
