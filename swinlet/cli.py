@@ -1,6 +1,7 @@
 """The command line: ``swinlet prepare | train | evaluate | ...``, and the seed's ``main_train_student.py``."""
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Generator
@@ -10,10 +11,17 @@ from typing import Annotated
 
 import typer
 
-from swinlet.errors import CheckpointError, MachineError, SharedError, SwinletError, TrainingError
+from swinlet.errors import (
+    CheckpointError,
+    MachineError,
+    SharedError,
+    SwinletError,
+    TrainingError,
+    UnreachableError,
+)
 from swinlet.options import json_schema, load_options, markdown_reference
 from swinlet.utils.console import LOGGER, ProgressBar, log_to_console
-from swinlet.utils.files import write_text
+from swinlet.utils.files import write_bytes, write_text
 from swinlet.utils.memory import is_out_of_memory
 
 FAILURE, USAGE_ERROR = 1, 2
@@ -32,7 +40,7 @@ WeightFiles = Annotated[
     list[str] | None,
     typer.Option(
         "--weights",
-        help="A student's .pth or .safetensors, or a run's folder; repeat to compare.",
+        help="A student's .pth or .safetensors, a run's folder, or hf://user/model; repeat to compare.",
         metavar="[LABEL=]FILE",
     ),
 ]
@@ -40,7 +48,10 @@ TestSets = Annotated[
     list[str] | None,
     typer.Option("--testset", help="Folder with HR/ and optionally LR_bicubic/X4/; repeat for more.", metavar="DIR"),
 ]
-TeacherFile = Annotated[Path | None, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")]
+TeacherFile = Annotated[str | None, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")]
+Download = Annotated[
+    bool, typer.Option("--download", help="Let hf:// weights be fetched; without, those in the cache are used.")
+]
 NetTypes = Annotated[
     list[str] | None,
     typer.Option("--net-type", help="Network of weight files that do not tell SwinIR from V2.", metavar="[LABEL=]NAME"),
@@ -76,7 +87,7 @@ def prepare_command(
     n_channels: Annotated[int, typer.Option("--n-channels", help="3 for RGB, 1 for gray.")] = 3,
     on_bad_image: Annotated[str, typer.Option(help="error, or skip to leave bad images out.")] = "error",
     workers: Annotated[int | None, typer.Option(help="Threads; default: one for each processor.", min=1)] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Only check the prepared folder DIR.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Only check the folder DIR, of prepare or teach.")] = False,
 ) -> None:
     """Decode images once, into a folder that training reads without decoding; or check such a folder.
 
@@ -93,6 +104,50 @@ def prepare_command(
                 prepare(request, out, bar)
                 problems = []
         report_problems(problems)
+
+
+@app.command("teach")
+def teach_command(
+    teacher: Annotated[str, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder of high-resolution images, or a prepared folder.", metavar="DIR")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to make or to bring up to date.", metavar="DIR")],
+    low: Annotated[
+        Path | None, typer.Option("--low", help="Folder of their low-resolution partners.", metavar="DIR")
+    ] = None,
+    scale: Annotated[int | None, typer.Option(help="Of the low-resolution images; default: the teacher's.")] = None,
+    on_bad_image: Annotated[str, typer.Option(help="error, or skip to leave bad images out.")] = "error",
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns of each image.")
+    ] = False,
+    tile: Annotated[int, typer.Option(help="Larger images are restored in tiles of so many LR pixels.")] = 512,
+    precision: PrecisionName = "fp32",
+    device: Device = "auto",
+    download: Download = False,
+) -> None:
+    """Store a teacher's answers to whole images once, for training without it: datasets.train.dataroot_T.
+
+    Stopped, it goes on where it was when started again; swinlet prepare --verify checks what is there.
+    """
+    with user_errors("use a smaller --tile"):
+        from swinlet.teach import teach, teach_request
+
+        request = teach_request(
+            teacher,
+            data,
+            low,
+            out,
+            download=download,
+            scale=scale,
+            on_bad_image=on_bad_image,
+            self_ensemble=self_ensemble,
+            tile=tile,
+            precision=precision,
+            device=device,
+        )
+        with ProgressBar() as bar:
+            teach(request, bar)
 
 
 @app.command("train")
@@ -113,6 +168,7 @@ def evaluate_command(
     teacher: TeacherFile = None,
     testset: TestSets = None,
     scale: Annotated[int | None, typer.Option(help="Needed without weights; else theirs.")] = None,
+    download: Download = False,
     net_type: NetTypes = None,
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns of each image.")
@@ -139,6 +195,7 @@ def evaluate_command(
             weights or [],
             testset or [],
             teacher=teacher,
+            download=download,
             scale=scale,
             net_types=net_type or [],
             self_ensemble=self_ensemble,
@@ -172,11 +229,13 @@ def upscale_command(
     ],
     out: Annotated[str, typer.Option("--out", help="Folder, or file for one picture; - for standard output.")],
     weights: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--weights", help="A .pth or .safetensors, or a run's folder; default: the student that comes along."
+            "--weights",
+            help="A .pth or .safetensors, a run's folder, or hf://user/model; default: the student that comes along.",
         ),
     ] = None,
+    download: Download = False,
     scale: Annotated[int | None, typer.Option(help="Checked against the weights; chooses among those here.")] = None,
     net_type: Annotated[
         str | None, typer.Option("--net-type", help="Network of weights that do not tell SwinIR from V2.")
@@ -211,6 +270,7 @@ def upscale_command(
             weights=weights,
             scale=scale,
             net_type=net_type,
+            download=download,
             self_ensemble=self_ensemble,
             tile=tile,
             tile_overlap=tile_overlap,
@@ -233,6 +293,7 @@ def report_command(
     ],
     out: Annotated[Path, typer.Option("--out", help="The page to write.", metavar="FILE")],
     teacher: TeacherFile = None,
+    download: Download = False,
     testset: TestSets = None,
     net_type: NetTypes = None,
     crop: Annotated[
@@ -262,6 +323,7 @@ def report_command(
         request = report_request(
             runs,
             teacher=teacher,
+            download=download,
             testsets=testset or [],
             net_types=net_type or [],
             crops=crop or [],
@@ -285,6 +347,7 @@ def web_command(
     weights: WeightFiles = None,
     teacher: TeacherFile = None,
     net_type: NetTypes = None,
+    download: Download = False,
     host: Annotated[
         str, typer.Option(help="Address to listen on; any other lets others in, without a password.")
     ] = "127.0.0.1",
@@ -307,6 +370,7 @@ def web_command(
             weights or [],
             teacher=teacher,
             net_types=net_type or [],
+            download=download,
             host=host,
             port=port,
             device=device,
@@ -315,6 +379,53 @@ def web_command(
             opens_browser=not no_browser,
         )
         serve(request)
+
+
+@app.command("push-to-hub")
+def push_command(
+    weights: Annotated[str, typer.Argument(help="A .pth or .safetensors, or a run's folder.", metavar="WEIGHTS")],
+    model: Annotated[str, typer.Argument(help="Where to, on the Hugging Face hub.", metavar="USER/MODEL")],
+    private: Annotated[bool, typer.Option("--private", help="A new model is shown to its owners alone.")] = False,
+    card: Annotated[
+        Path | None, typer.Option("--card", help="README.md of the model; default: one is made.", metavar="FILE")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", help="Of swinlet evaluate --json, for the card.", metavar="FILE")
+    ] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="Of the weights, e.g. apache-2.0.")] = None,
+    net_type: Annotated[
+        str | None, typer.Option("--net-type", help="Network of weights that do not tell SwinIR from V2.")
+    ] = None,
+    download: Download = False,
+    message: Annotated[str, typer.Option("--message", help="Of the commit.")] = "Upload weights with swinlet",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write the files to.", metavar="DIR")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; say what would be sent.")] = False,
+) -> None:
+    """Publish a network on the Hugging Face hub: model.safetensors and a model card.
+
+    Files of these names that the model has are replaced, in one commit. Log in first with `hf auth login`, or set
+    HF_TOKEN.
+    """
+    with user_errors():
+        from swinlet.hub import PREFIX, upload
+        from swinlet.publish import files_to_publish
+
+        if not message:
+            raise SwinletError("--message: is empty")
+        files = files_to_publish(
+            weights, model, net_type=net_type, card=card, scores=scores, licence=licence, download=download
+        )
+        if out is not None:
+            check_writable(*(out / name for name in files))
+            for name, content in files.items():
+                write_bytes(out / name, content)
+        for name, content in files.items():
+            typer.echo(f"{name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+        if dry_run:
+            typer.echo(f"nothing was sent; without --dry-run these go to {model}{' (private)' * private}")
+        else:
+            typer.echo(f"published: {upload(model, files, private=private, message=message)}")
+            typer.echo(f"name it {PREFIX}{model}")
 
 
 @app.command("info")
@@ -380,7 +491,7 @@ def user_errors(
     except SwinletError as error:
         LOGGER.error("%s", error)
         unwritten = isinstance(error, CheckpointError) and isinstance(error.__cause__, OSError)
-        failed = unwritten or isinstance(error, MachineError | TrainingError)
+        failed = unwritten or isinstance(error, MachineError | TrainingError | UnreachableError)
         raise typer.Exit(FAILURE if failed else USAGE_ERROR) from error
     except OSError as error:
         LOGGER.error("%s", f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)

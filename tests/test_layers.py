@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 # From top to bottom. A module may import from its own group and from those below it.
 LAYERS = [
     ["swinlet.cli"],
-    ["swinlet.report", "swinlet.web"],
+    ["swinlet.report", "swinlet.publish", "swinlet.teach", "swinlet.web"],
+    ["swinlet.model_card"],
     ["swinlet.train", "swinlet.evaluation", "swinlet.upscale", "swinlet.installation"],
     ["swinlet.watch"],
     ["swinlet.validation", "swinlet.utils.run_log"],
@@ -26,8 +27,10 @@ LAYERS = [
     ["swinlet.models.select_network"],
     ["swinlet.models", "swinlet.data", "swinlet.inference"],
     ["swinlet.kernels", "swinlet.tiles"],
+    ["swinlet.find_weights"],
     [
         "swinlet.checkpoint",
+        "swinlet.hub",
         "swinlet.weights",
         "swinlet.archive",
         "swinlet.metrics",

@@ -9,7 +9,7 @@ from swinlet.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ["none", "response", "feature", "feature_v2"]
-FILES = ["train_demo", "train_teacher", *[f"train_student_{name}" for name in STUDENTS]]
+FILES = ["train_demo", "train_teacher", "train_student_x4", *[f"train_student_{name}" for name in STUDENTS]]
 
 
 def test_no_file_is_forgotten() -> None:
@@ -48,6 +48,7 @@ def test_it_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "datasets.train.dataloader_batch_size=2",
         "datasets.train.dataloader_num_workers=0",
         "datasets.test=null",
+        "datasets.val=null",
         "train.total_iter=2",
     ]
     opt = load_options(ROOT / "options" / f"{name}.json", overrides)

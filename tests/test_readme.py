@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from swinlet.checkpoint import write_set
@@ -18,6 +21,7 @@ from swinlet.options import parse_options
 from swinlet.train import train
 from swinlet.utils.image_io import list_images, read_image, save_image
 from swinlet.utils.resize import bicubic_downscale
+from swinlet.web.request import WebRequest
 from tests.small_run import tree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,11 +32,15 @@ DOCUMENTS = [
     "docs/architecture.md",
     "docs/data.md",
     "docs/evaluation.md",
+    "docs/hub.md",
     "docs/interpolation.md",
     "docs/options.md",
     "docs/performance.md",
     "docs/reliability.md",
     "docs/scaling.md",
+    "docs/teachers.md",
+    "docs/upscale.md",
+    "docs/web.md",
     "demo/README.md",
 ]
 # What makes any training command of the README small: two iterations, on the demo's photographs.
@@ -108,6 +116,10 @@ def sandbox(photos: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathF
     shutil.copytree(photos / "train", here / "trainsets" / "DIV2K" / "HR")
     for path in list_images(photos / "train"):
         save_image(here / "trainsets" / "DIV2K" / "LR" / path.name, bicubic_downscale(read_image(path, 3), 4))
+    (here / "photos").mkdir()
+    for path in (here / "photo.jpg", here / "photos" / "one.jpg"):
+        Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(path)
+    (here / "options").symlink_to(ROOT / "options")
     return here
 
 
@@ -134,17 +146,47 @@ def test_scoring_commands(command: str, sandbox: Path, monkeypatch: pytest.Monke
     assert written is None or (sandbox / written[1]).stat().st_size > 1000
 
 
+@pytest.mark.parametrize("command", sorted({c for c in SHELL if c.startswith("swinlet upscale ")}))
+def test_upscale_commands(command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sandbox)
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--overwrite"])
+    assert result.exit_code == 0, result.output
+    written = re.search(r"--out (\S+)", command)
+    assert written is not None
+    assert Path(written[1]).is_file() or list_images(written[1])
+
+
+@pytest.mark.parametrize("command", sorted({c for c in SHELL if c.startswith("swinlet web")}))
+def test_web_commands(command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sandbox)
+    asked: list[WebRequest] = []
+    monkeypatch.setattr("swinlet.web.serve.serve", asked.append)
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == 0, result.output
+    assert len(asked[0].methods) == 1 + max(command.count("--weights"), 1) + command.count("--teacher")
+
+
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
-    kinds = ("make ", "python main_train_student.py", "swinlet evaluate ", "swinlet report ", "swinlet prepare ")
+    kinds = (
+        "make ",
+        "python main_train_student.py",
+        "swinlet evaluate ",
+        "swinlet report ",
+        "swinlet prepare ",
+        "swinlet upscale ",
+        "swinlet web",
+    )
     assert not [c for c in SHELL if not c.startswith(kinds)]
 
 
-@pytest.mark.parametrize("code", blocks(README, "python"))
-def test_python(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)  # the documentation's own code
-    assert sum(p.numel() for p in names["student"].parameters()) == 988_959
+@pytest.mark.parametrize("document", ["README.md", "docs/upscale.md"])
+def test_python(document: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sandbox)
+    (code,) = blocks((ROOT / document).read_text(encoding="utf-8"), "python")
+    names: dict[str, Any] = {}
+    exec(compile(code, document, "exec"), names)  # the documentation's own code
+    assert names["large"].size == (48, 36)
+    assert "student" not in names or sum(p.numel() for p in names["student"].parameters()) == 988_959
 
 
 def test_windows_commands_do_what_make_does() -> None:

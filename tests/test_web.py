@@ -355,14 +355,21 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asking(*weights: object, **more: Any) -> WebRequest:
-    defaults = {"teacher": None, "net_types": ["swinir_student"], "host": "127.0.0.1", "port": 0, "device": "cpu"}
+    defaults = {
+        "teacher": None,
+        "net_types": ["swinir_student"],
+        "host": "127.0.0.1",
+        "port": 0,
+        "device": "cpu",
+        "download": False,
+    }
     defaults |= {"precision": "fp32", "max_pixels": LIMIT, "opens_browser": False}
     return web_request([str(word) for word in weights], **{**defaults, **more})
 
 
 class TestCommand:
     def test_students_and_teacher(self, weights: Path, teacher_file: Path) -> None:
-        asked = asking(f"A={weights}", weights, teacher=teacher_file)
+        asked = asking(f"A={weights}", weights, teacher=str(teacher_file))
         assert [method.label for method in asked.methods] == ["bicubic", "A", "small", "teacher"]
         assert asked.scale == 4
 
@@ -376,7 +383,7 @@ class TestCommand:
             ({"host": ""}, OptionError, "--host: is empty"),
             ({"device": "abacus"}, OptionError, "--device abacus"),
             ({"net_types": []}, CheckpointError, "--net-type small=swinir_student"),
-            ({"teacher": Path("none.pth")}, CheckpointError, "--teacher: .*none.pth does not exist"),
+            ({"teacher": "none.pth"}, CheckpointError, "--teacher: .*none.pth does not exist"),
         ],
     )
     def test_what_is_refused(self, weights: Path, more: dict[str, Any], kind: type[Exception], message: str) -> None:

@@ -36,8 +36,8 @@ def as_markdown(evaluation: Evaluation) -> str:
     """The same as Markdown, with the PSNR-Y of each image and the provenance."""
     parts: list[str] = []
     for result in evaluation.sets:
-        parts += [f"### {title(result, evaluation)}", _piped(score_table(result, evaluation))]
-        parts += [f"{HEADINGS['psnr_y']} of each image (dB):", _piped(image_table(result))]
+        parts += [f"### {title(result, evaluation)}", piped(score_table(result, evaluation))]
+        parts += [f"{HEADINGS['psnr_y']} of each image (dB):", piped(image_table(result))]
     for heading, lines in _sections(evaluation):
         parts.append("\n".join([f"{heading}:", "", *(f"- {line}" for line in lines)]))
     provenance = [f"- {key}: {value}" for key, value in evaluation.provenance.items() if value not in (None, False)]
@@ -103,7 +103,8 @@ def score_table(result: TestSetResult, evaluation: Evaluation) -> list[list[str]
         costs = ["-", "-", "-"]
         if card is not None:
             latency = f"{card.latency.milliseconds:.0f} ms" if card.latency else "-"
-            costs = [f"{card.parameters:,}", f"{card.multiply_adds / 1e9:.1f} G", latency]
+            work = "-" if card.multiply_adds is None else f"{card.multiply_adds / 1e9:.1f} G"
+            costs = [f"{card.parameters:,}", work, latency]
         table.append([row.label, *(cell(metric, row.mean(metric)) for metric in METRICS), *costs])
     return table
 
@@ -176,7 +177,8 @@ def _aligned(table: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _piped(table: Sequence[Sequence[str]]) -> str:
+def piped(table: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, its first row being headings."""
     rows = [[" ".join(re.sub(r"([\\|*_`<\[])", r"\\\1", text).split()) for text in row] for row in table]
     rows.insert(1, ["---", *["---:"] * (len(table[0]) - 1)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

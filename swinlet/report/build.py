@@ -16,6 +16,7 @@ from swinlet.evaluation.results import TEACHER, Evaluation
 from swinlet.evaluation.scoring import Image, Picture
 from swinlet.evaluation.testsets import OpenTestSet, folders_as_testset, open_testset
 from swinlet.inference import RestoreOptions
+from swinlet.models.network_swinir import SwinIR
 from swinlet.report.evidence import check_inside
 from swinlet.report.features import FeatureEvidence, feature_evidence
 from swinlet.report.page import Report, render
@@ -33,7 +34,8 @@ class ReportRequest:
     Attributes:
         runs: label (None: A, B, C, ...) and path of each.
         restore: device and precision for restoring the test images.
-        teacher: weight file; None: that of the runs' options.
+        teacher: weight file, as ``NamedFile.word``; None: that of the runs' options.
+        download: let an ``hf://`` teacher be fetched.
         testsets: folders as for ``swinlet evaluate``; none: the test sets of the runs' options.
         net_types: as for ``swinlet evaluate``.
         crops: image name -> the detail to show.
@@ -44,7 +46,8 @@ class ReportRequest:
 
     runs: tuple[tuple[str | None, Path], ...]
     restore: RestoreOptions
-    teacher: Path | None = None
+    teacher: str | None = None
+    download: bool = False
     testsets: tuple[Path, ...] = ()
     net_types: Mapping[str | None, str] = field(default_factory=dict[str | None, str])
     crops: Mapping[str, Crop] = field(default_factory=dict[str, Crop])
@@ -102,11 +105,16 @@ class _Evidence:
         """Restore and score all test images, then look inside the networks."""
         request = self._request
         contenders, faults = open_contenders(
-            [NamedFile(run.weights, run.label, f"run {run.label}") for run in self._runs if run.weights is not None],
+            [
+                NamedFile(str(run.weights), run.label, f"run {run.label}")
+                for run in self._runs
+                if run.weights is not None
+            ],
             self._teacher(),
             scale=None,
             net_types=request.net_types,
             options=request.restore,
+            download=request.download,
         )
         self.problems += faults
         if not contenders:
@@ -138,10 +146,10 @@ class _Evidence:
         others = [f"{run.label} ({other})" for run, other in taught if not _same_file(path, other)]
         if others:
             self.notes.append(f"Shown is the teacher {path}; another one taught {', '.join(others)}.")
-        return NamedFile(path, origin=f"run {first.label}: path.pretrained_netTeacher (or name it with --teacher)")
+        return NamedFile(str(path), origin=f"run {first.label}: path.pretrained_netTeacher (or name it with --teacher)")
 
     def _testsets(self, first: Contender) -> list[OpenTestSet]:
-        scale, n_channels = first.network.upscale, first.network.config["in_chans"]
+        scale, n_channels = first.network.upscale, first.network.in_chans
         if self._request.testsets:
             folders = dict.fromkeys(self._request.testsets)
             return self._opened([partial(open_testset, folder, scale, n_channels) for folder in folders])
@@ -213,6 +221,12 @@ class _Evidence:
             if run.translator is not None and own is not None and not _same_file(own, Path(teacher.card.path)):
                 self.notes.append(f"{run.label}: no token maps, as another teacher taught it.")
                 continue
+            if run.options is not None and run.options.train.feature_taps is not None:
+                self.notes.append(f"{run.label}: no token maps, as the teacher's are those of train.feature_taps.")
+                continue
+            if not isinstance(student.network, SwinIR) or not isinstance(teacher.network, SwinIR):
+                self.notes.append(f"{run.label}: no token maps, as the teacher is a {teacher.card.net_type}.")
+                continue
             try:
                 self.features.append(feature_evidence(run, student.network, teacher.network, *self._first_low))
             except (OptionError, CheckpointError) as error:
@@ -220,7 +234,9 @@ class _Evidence:
 
 
 def _teacher_of(run: Run) -> Path | None:
-    return None if run.options is None else run.options.path.pretrained_netTeacher
+    """The one teacher of a run; None where there are several, or none."""
+    teachers = () if run.options is None else run.options.path.teachers
+    return teachers[0] if len(teachers) == 1 else None
 
 
 def _same_file(one: Path, other: Path) -> bool:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from swinlet.checkpoint import newest_weights
 from swinlet.errors import CheckpointError, DataError, OptionError
+from swinlet.find_weights import find_weights
 from swinlet.inference import Network, RestoreOptions, Restorer, Tile
-from swinlet.models.open_network import AmbiguousNetworkError, open_network
+from swinlet.models.image_network import ImageNetwork
+from swinlet.models.open_network import AmbiguousNetworkError, open_any_network
 from swinlet.options import Precision
 from swinlet.tiles import overlap_for, tile_fault
 from swinlet.utils.alpha import spread_colour
@@ -32,6 +33,7 @@ def load(
     *,
     scale: int | None = None,
     net_type: str | None = None,
+    download: bool = False,
     device: str = "auto",
     precision: Precision = "fp32",
     tile: Tile = "auto",
@@ -44,10 +46,12 @@ def load(
     >>> upscaler.upscale(Image.open("photo.jpg")).save("large.png")
 
     Args:
-        weights: a .safetensors or .pth file, or a run's folder, whose newest weights to deploy are taken; None: the
-            student that comes with the package.
+        weights: a .safetensors or .pth file (of other architectures, too, with spandrel); a run's folder, whose newest
+            weights to deploy are taken; "hf://user/model" of the Hugging Face hub; None: the student that comes with
+            the package.
         scale: what the network must enlarge by; without ``weights`` it chooses among those that come with the package.
         net_type: "swinir_student" or "swinir_student_v2", of a file that does not tell them apart.
+        download: let "hf://" weights be fetched; without, those in the cache are used.
         device: "auto" (CUDA where present, else MPS, else the CPU), "cpu", "cuda", "cuda:1", "mps".
         precision: of matrix products and convolutions.
         tile: side in LR pixels of the squares that are restored one by one; "auto": the whole image if the memory that
@@ -56,7 +60,7 @@ def load(
         self_ensemble: the mean over the eight flips and quarter turns: eight times the work, about 0.1 dB better.
 
     Raises:
-        CheckpointError: the file is missing, unreadable, no SwinIR, or of another scale.
+        CheckpointError: the file is missing, unreadable, no known network, or of another scale; HubError among them.
         OptionError: a device or a precision that is not there, tiles that are too small.
     """
     place = inference_device(device)
@@ -67,26 +71,22 @@ def load(
     if fault is not None:
         raise OptionError(fault)
     options = RestoreOptions(place, precision, self_ensemble, tile, overlap)
-    return Upscaler(_open(weights, scale, net_type), options)
+    network = _open(weights, scale, net_type, download)
+    if precision not in network.precisions:
+        raise OptionError(f"precision {precision}: {weights} computes in {' or '.join(network.precisions)} alone")
+    return Upscaler(network, options)
 
 
-def _open(weights: str | Path | None, scale: int | None, net_type: str | None) -> Network:
+def _open(weights: str | Path | None, scale: int | None, net_type: str | None, download: bool) -> ImageNetwork:
     if weights is None:
         if (scale or DEFAULT_SCALE) not in SHIPPED:
             ours = ", ".join(f"x{known}" for known in SHIPPED)
             raise OptionError(f"scale {scale}: the student that comes with swinlet is {ours}: name weights of your own")
         weights = SHIPPED[scale or DEFAULT_SCALE]
-    path = Path(weights)
-    if path.is_dir():
-        newest = newest_weights(path / "models")
-        if newest is None:
-            raise CheckpointError(
-                f"weights: {path} is a folder without weights in {path / 'models'}: name a weight file"
-            )
-        path = newest
+    path = find_weights(str(weights), "weights", download=download)
     file = read_weight_file(path, "weights")
     try:
-        network = open_network(file, default_type=net_type)
+        network = open_any_network(file, default_type=net_type)
     except AmbiguousNetworkError as error:
         raise CheckpointError(f"{error}: say which with net_type (--net-type)") from error
     if scale is not None and network.upscale != scale:
@@ -183,8 +183,9 @@ class Upscaler:
         peak = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
         values = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)).div_(peak)
         large = self._upscale_unit(values[None].to(self._restorer.options.device))[0]
-        result = large.permute(1, 2, 0).cpu().numpy()
-        return (result * peak + 0.5).astype(image.dtype) if image.dtype.kind == "u" else result.astype(image.dtype)
+        if image.dtype.kind == "u":
+            large.mul_(peak).round_()
+        return large.permute(1, 2, 0).cpu().numpy().astype(image.dtype)
 
     def _upscale_tensor(self, image: Tensor) -> Tensor:
         if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or not image.numel():
@@ -195,11 +196,14 @@ class Upscaler:
         batch = image if image.ndim == 4 else image[None]
         large = self._upscale_unit(batch.to(self._restorer.options.device, torch.float32) / peak)
         if image.dtype == torch.uint8:
-            large = large.mul(255).round()
+            large.mul_(255).round_()
         return large.reshape(*image.shape[:-2], *large.shape[-2:]).to(image.device, image.dtype)
 
     def _upscale_unit(self, batch: Tensor) -> Tensor:
-        """(N, 1 or 3, h, w) in [0, 1], float32, on the device -> enlarged, clamped."""
+        """(N, 1 or 3, h, w) in [0, 1], float32, on the device -> enlarged, clamped, in memory of its own.
+
+        What follows is computed in place: results are large, and the memory was reckoned with two copies of them.
+        """
         n, c = batch.shape[:2]
         channels = self._network.in_chans
         if c == 1 and channels == 3:
@@ -211,4 +215,4 @@ class Upscaler:
             large = self._restorer.restore(batch)
         if bool(large.isnan().any()):
             raise DataError("the result holds values that are no numbers (NaN): the image or the weights are damaged")
-        return large.clamp(0, 1)
+        return large.clamp_(0, 1)

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from swinlet.errors import CheckpointError, OptionError
 from swinlet.evaluation.models import NamedFile, open_contenders
-from swinlet.evaluation.request import device_of, labelled_path, net_types_of
+from swinlet.evaluation.request import device_of, labelled, net_types_of
 from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
 from swinlet.upscale.upscaler import DEFAULT_SCALE, SHIPPED, Upscaler
@@ -42,8 +41,9 @@ class WebRequest:
 def web_request(
     weights: Sequence[str],
     *,
-    teacher: Path | None,
+    teacher: str | None,
     net_types: Sequence[str],
+    download: bool,
     host: str,
     port: int,
     device: str,
@@ -69,13 +69,14 @@ def web_request(
     if faults:
         raise OptionError("\n".join(faults))
     options = RestoreOptions(place, cast("Precision", precision), tile="auto")
-    files = [NamedFile(path, label) for label, path in map(labelled_path, weights)]
+    files = [NamedFile(word, label) for label, word in map(labelled, weights)]
     contenders, problems = open_contenders(
-        files or [NamedFile(SHIPPED[DEFAULT_SCALE], "student")],
+        files or [NamedFile(str(SHIPPED[DEFAULT_SCALE]), "student")],
         None if teacher is None else NamedFile(teacher, origin="--teacher"),
         scale=None,
         net_types=types,
         options=options,
+        download=download,
     )
     if problems:
         raise CheckpointError("\n".join(problems))
