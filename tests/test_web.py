@@ -390,6 +390,10 @@ class TestCommand:
         with pytest.raises(kind, match=message):
             asking(weights, **more)
 
+    def test_a_label_that_the_page_needs(self, weights: Path) -> None:
+        with pytest.raises(OptionError, match=r"original is what the page calls .* --weights LABEL=.*small\.pth"):
+            asking(f"original={weights}")
+
     def test_weights_that_cannot_be_opened_end_the_start(self, tmp_path: Path) -> None:
         (tmp_path / "w.pth").write_text("no weights")
         result = CliRunner().invoke(app, ["web", "--weights", str(tmp_path / "w.pth"), "--no-browser"])

@@ -1,5 +1,6 @@
 """The page, in gradio's components."""
 
+import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ MAX_WAITING = 16
 """Events that wait for their turn; one more is refused."""
 
 FORGET = 3600
-"""Seconds after which uploaded files, and what belongs to a page that nobody uses, are removed."""
+"""Seconds after which files, and what belongs to a page that nobody uses, are removed."""
 
 _WHOLE = "the whole picture"
 _SIDES = (1024, 512, 256, 128)
@@ -157,7 +158,12 @@ class Events:
 
     def slide(self, comparison: Comparison | None, left: str, right: str) -> Any:
         """Other sides were chosen -> the slider's pictures."""
-        return _SAME if comparison is None else _pair(comparison, left, right)
+        if comparison is None:
+            return _SAME
+        pair = _pair(comparison, left, right)
+        if not all(map(os.path.exists, pair)):
+            raise gr.Error("These pictures have been removed meanwhile: enlarge again.", print_exception=False)
+        return pair
 
 
 def build_page(events: Events) -> gr.Blocks:

@@ -13,7 +13,7 @@ from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
 from swinlet.upscale.upscaler import DEFAULT_SCALE, SHIPPED, Upscaler
 from swinlet.web.clock import Clock
-from swinlet.web.compare import BICUBIC, Method
+from swinlet.web.compare import BICUBIC, ORIGINAL, Method
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,10 @@ def web_request(
     )
     if problems:
         raise CheckpointError("\n".join(problems))
+    labels = [contender.card.label for contender in contenders]
+    if ORIGINAL in labels:
+        path = contenders[labels.index(ORIGINAL)].card.path
+        raise OptionError(f"{path}: {ORIGINAL} is what the page calls the ground truth: name it --weights LABEL={path}")
     scale = contenders[0].network.upscale
     if scale == 1:
         raise OptionError(f"{contenders[0].card.path}: these weights do not enlarge (scale 1): name others")

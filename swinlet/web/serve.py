@@ -89,7 +89,8 @@ def _run(request: WebRequest, listener: socket.socket, folder: Path) -> None:
             request.host,
         )
     names = {"localhost", "127.0.0.1", "::1", host, request.host.lower()} if is_private else None
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    here = "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
+    address = f"http://{f'[{here}]' if ':' in here else here}:{port}/"
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
