@@ -354,13 +354,12 @@ def web_command(
     port: Annotated[int, typer.Option(help="To listen on; 0: any that is free.")] = 7860,
     device: Device = "auto",
     precision: PrecisionName = "fp32",
-    max_pixels: Annotated[int, typer.Option(help="Of a picture that is enlarged.")] = 500_000,
+    max_pixels: Annotated[int, typer.Option(help="Of a picture, before; of larger ones a part.")] = 500_000,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say where the page is.")] = False,
 ) -> None:
     """Show a page to try networks: drop a picture, compare bicubic, students and teacher, with scores and times.
 
-    Without --weights the student that comes along is shown. Nothing is loaded from or sent to elsewhere. Ctrl-C ends
-    it.
+    Without --weights the student that comes along is shown. Nothing leaves this machine. Ctrl-C ends it.
     """
     with user_errors("lower --max-pixels"):
         from swinlet.web.request import web_request

@@ -26,6 +26,7 @@ import pytest
 import torch
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -489,7 +490,10 @@ class Page:
         return WebDriverWait(self.browser, 20).until(lambda page: page.find_elements(By.CSS_SELECTOR, selector))
 
     def until(self, condition: Any) -> None:
-        WebDriverWait(self.browser, 20).until(lambda _: condition())
+        """Wait; elements may be drawn anew meanwhile."""
+        WebDriverWait(self.browser, 20, ignored_exceptions=[StaleElementReferenceException]).until(
+            lambda _: condition()
+        )
 
     def script(self, text: str) -> Any:
         return self.browser.execute_script(text)  # pyright: ignore[reportUnknownMemberType]
@@ -514,8 +518,18 @@ class Page:
 
     def pick(self, name: str, word: str) -> None:
         """An entry of a dropdown."""
-        self.all(f"#{name} input")[0].click()
-        next(option for option in self.all("[role=option]") if option.text.strip().endswith(word)).click()
+        field = self.all(f"#{name} input")[0]
+        field.click()
+        options = f"#{field.get_attribute('aria-controls')} [role=option]"
+
+        def click() -> bool:
+            found = self.browser.find_elements(By.CSS_SELECTOR, options)
+            wanted = [option for option in found if option.text.strip().endswith(word)]
+            for option in wanted:
+                option.click()
+            return bool(wanted)
+
+        self.until(click)
 
     def start(self, expected: str, place: str = "scores") -> None:
         self.all("#start")[0].click()
@@ -694,6 +708,15 @@ class TestPage:
         answer = connection.getresponse()
         assert answer.status in (403, 404)
         assert b"root:" not in answer.read()
+        connection.close()
+
+    @pytest.mark.parametrize("path", ["/etc/passwd", "http://127.0.0.1/a.png"])
+    def test_events_name_nothing_but_uploads(self, server: Server, path: str) -> None:
+        connection = http.client.HTTPConnection(urlsplit(server.address).netloc, timeout=10)
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        event = {"data": [file, "the whole picture"], "fn_index": 0, "session_hash": "abc"}
+        connection.request("POST", JOIN, json.dumps(event), {"Content-Type": "application/json"})
+        assert connection.getresponse().status == 403
         connection.close()
 
     def test_files_are_private(self, server: Server) -> None:
