@@ -5,15 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swinlet.checkpoint import newest_weights
+from swinlet.checkpoint import weights_to_deploy
 from swinlet.errors import CheckpointError
 from swinlet.evaluation.results import RESERVED, TEACHER, ModelCard
 from swinlet.inference import RestoreOptions, Restorer
 from swinlet.models.cost import multiply_adds, parameter_count
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.open_network import AmbiguousNetworkError, open_network
+from swinlet.models.open_network import AmbiguousNetworkError, name_of, open_network
 from swinlet.models.select_network import select_network
-from swinlet.options.names import NETWORKS
 from swinlet.options.schema import NetworkOptions
 from swinlet.utils.files import sha256_of
 from swinlet.utils.names import distinct
@@ -76,7 +75,7 @@ def open_contenders(
     files = [*weights, *([teacher] if teacher is not None else [])]
     for label, named in zip(labels, files, strict=False):
         try:
-            path = _newest_in(named, problems) if named.path.is_dir() else named.path
+            path = weights_to_deploy(named.path, named.origin, problems.append)
             network, file = _open(path, named.origin, label, scale, net_types)
             _check_alike(network, file.source, scale, found)
             found.append(_contender(network, file, label, options))
@@ -96,24 +95,10 @@ def _open(
         kinds = " or ".join(f"--net-type {label}={kind}" for kind in ("swinir_student", "swinir_student_v2"))
         raise CheckpointError(f"{error}: pass {kinds}") from error
     if label in net_types and select_network(net_types[label]).block is not network.block:
-        raise CheckpointError(f"{file.source}: --net-type says {net_types[label]}, but it records {_name_of(network)}")
+        raise CheckpointError(f"{file.source}: --net-type says {net_types[label]}, but it records {name_of(network)}")
     if scale == 3 and network.upscale == 2 and network.upsampler == "nearest+conv":  # the same weights serve both
-        network = open_network(file, section=NetworkOptions(net_type=_name_of(network), upscale=3))
+        network = open_network(file, section=NetworkOptions(net_type=name_of(network), upscale=3))
     return network, file
-
-
-def _newest_in(run: NamedFile, problems: list[str]) -> Path:
-    """The newest weights to deploy of a run's folder."""
-    folder = run.path / "models"
-    path = newest_weights(folder, lambda text: problems.append(f"{run.origin}: {text}"))
-    if path is None:
-        raise CheckpointError(f"{run.origin}: {run.path} is a folder without weights in {folder}: name a weight file")
-    return path
-
-
-def _name_of(network: SwinIR) -> str:
-    """The ``net_type`` of a network."""
-    return next(name for name in NETWORKS if select_network(name) is type(network))
 
 
 def _check_alike(network: SwinIR, source: str, scale: int | None, others: Sequence[Contender]) -> None:
@@ -135,7 +120,7 @@ def _contender(network: SwinIR, file: WeightFile, label: str, options: RestoreOp
         role="teacher" if label == TEACHER else "student",
         path=str(file.path),
         sha256=sha256_of(file.path),
-        net_type=_name_of(network),
+        net_type=name_of(network),
         in_chans=network.config["in_chans"],
         parameters=parameter_count(network),
         multiply_adds=multiply_adds(network),

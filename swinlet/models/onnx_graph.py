@@ -4,9 +4,8 @@ Written operator by operator, not traced: what depends on the size of the image 
 the graph, and nothing depends on torch's exporters. ``tests/test_export.py`` compares it with the network.
 """
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,21 +20,25 @@ from swinlet.models.upsampler_fold import fold
 if TYPE_CHECKING:
     import onnx
 
+WeightPrecision = Literal["fp32", "fp16", "int8"]
+
 OPSET, IR_VERSION = 20, 9  # onnxruntime 1.17, OpenVINO 2024.6
 INPUT, OUTPUT = "image", "restored"
-_EPS = 1e-5  # of nn.LayerNorm
+_INT8_MAX = 63
+"""7 bits: with 8, processors without VNNI add up pairs of products beyond what their 16 bits hold."""
 _CUBIC = -0.75  # of torch's bicubic interpolation
 _SMALLEST_FOLDED = 3  # padded LR side, for the folded upsampler
 _NHWC, _NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
-def onnx_graph(network: SwinIR, metadata: dict[str, str], *, half: bool = False) -> "onnx.ModelProto":
+def onnx_graph(network: SwinIR, metadata: dict[str, str], precision: WeightPrecision = "fp32") -> "onnx.ModelProto":
     """The network as an ONNX model: ``image`` float32 (batch, C, height, width) in [0, 1] to ``restored``.
 
     Args:
         network: on the CPU, in float32.
         metadata: written into the model.
-        half: keep the weights of products and convolutions in float16; they are computed with in float32.
+        precision: of the stored weights of products and convolutions. "fp16": computed with in float32. "int8": those
+            of the transformer blocks are multiplied as integers, the others are as in "fp16".
 
     Raises:
         SwinletError: the package onnx is not installed.
@@ -44,7 +47,7 @@ def onnx_graph(network: SwinIR, metadata: dict[str, str], *, half: bool = False)
         import onnx
     except ModuleNotFoundError as error:
         raise SwinletError("ONNX files are written with the package onnx: pip install 'swinlet[engines]'") from error
-    graph = _Graph(half)
+    graph = _Graph(precision)
     with torch.no_grad():
         _Writer(graph, network).write()
     channels, scale = network.config["in_chans"], network.upscale
@@ -70,10 +73,11 @@ def onnx_graph(network: SwinIR, metadata: dict[str, str], *, half: bool = False)
 class _Graph:
     """Nodes and constants; the methods return names of values."""
 
-    def __init__(self, half: bool) -> None:
+    def __init__(self, precision: WeightPrecision) -> None:
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
-        self._half = half
+        self._precision = precision
+        self._quantized: dict[str, list[str]] = {}
         self._constants: dict[tuple[str, bytes], str] = {}
 
     def add(self, operator: str, *inputs: str, outputs: int = 0, **attributes: Any) -> Any:
@@ -99,7 +103,7 @@ class _Graph:
         """A constant that may lose precision."""
         import onnx
 
-        if not self._half:
+        if self._precision == "fp32":
             return self.constant(value)
         return self.add("Cast", self.constant(value.half()), to=onnx.TensorProto.FLOAT)
 
@@ -142,13 +146,22 @@ class _Graph:
     def leaky_relu(self, x: str, slope: float) -> str:
         return self.add("LeakyRelu", x, alpha=slope)
 
-    def linear(self, x: str, layer: nn.Linear, factor: Tensor | None = None) -> str:
-        """x @ weight.T + bias; ``factor``: on each output."""
-        weight, bias = layer.weight, layer.bias
-        if factor is not None:
-            weight, bias = weight * factor[:, None], None if bias is None else bias * factor
-        product = self.add("MatMul", x, self.weight(weight.T))
+    def linear(self, x: str, weight: Tensor, bias: Tensor | None) -> str:
+        """As ``F.linear``."""
+        if self._precision == "int8":
+            product = self._integer_product(x, weight.T)
+        else:
+            product = self.add("MatMul", x, self.weight(weight.T))
         return product if bias is None else self.add("Add", product, self.constant(bias))
+
+    def _integer_product(self, x: str, weight: Tensor) -> str:
+        """x @ weight of integers: x with a scale that is found at run time, the weight with one for each column."""
+        if x not in self._quantized:
+            self._quantized[x] = self.add("DynamicQuantizeLinear", x, outputs=3)
+        whole, scale, zero = self._quantized[x]
+        steps = weight.abs().amax(0).clamp(min=1e-30) / _INT8_MAX
+        product = self.add("MatMulInteger", whole, self.constant((weight / steps).round().to(torch.int8)), zero)
+        return self.add("Mul", self.add("Cast", product, to=1), self.add("Mul", scale, self.constant(steps)))
 
     def norm(self, x: str, layer: nn.LayerNorm) -> str:
         scale, bias = self.constant(layer.weight), self.constant(layer.bias)
@@ -217,7 +230,8 @@ class _Writer:
         return graph.add("Gather", x, graph.add("Min", index, graph.add("Sub", period, index)), axis=axis)
 
     def _index_windows(self) -> None:
-        """Which token of the map is in each place of the windows, and the inverse, for each shift; and the masks."""
+        """Which token of the map is in each place of the windows, and the inverse, for each shift; and of each window
+        of the batch, whether it lies at the right (1), at the bottom (2), in the corner (3): its mask."""
         graph, side = self.graph, self.window
         shift = self.network.shift_size
         area = graph.add("Mul", self.h, self.w)
@@ -233,17 +247,18 @@ class _Writer:
             self.gather[by] = graph.reshape(parted, -1)
             self.scatter[by] = graph.reshape(graph.rolled(graph.rolled(back, 0, by), 1, by), -1)
         if shift:
-            ends = [self._is_last(self.columns), self._is_last(self.rows)]
-            right, bottom = (graph.constant(mask) for mask in border_masks(side, shift))
-            at_right = graph.add("Mul", graph.reshape(ends[0], 1, -1, 1, 1), right)
-            at_bottom = graph.add("Mul", graph.reshape(ends[1], -1, 1, 1, 1), bottom)
-            self.mask = graph.reshape(graph.add("Add", at_right, at_bottom), 1, -1, 1, side**2, side**2)
+            at_right, at_bottom = (self._is_last(count) for count in (self.columns, self.rows))
+            at_bottom = graph.add("Mul", graph.reshape(at_bottom, 1, -1, 1), graph.integers(2))
+            kinds = graph.add("Add", at_bottom, graph.reshape(at_right, 1, 1, -1))
+            every = graph.add("Concat", self.batch, self.rows, self.columns, axis=0)
+            self.kinds = graph.reshape(graph.add("Expand", kinds, every), -1)
+            right, bottom = border_masks(side, shift)
+            self.masks = graph.constant(torch.stack([torch.zeros_like(right), right, bottom, right + bottom])[:, None])
 
     def _is_last(self, count: str) -> str:
-        """float32: 1 for the last of ``count``, else 0."""
+        """int64: 1 for the last of ``count``, else 0."""
         graph = self.graph
-        last = graph.add("Equal", graph.range(count), graph.add("Sub", count, graph.integers(1)))
-        return graph.add("Cast", last, to=1)
+        return graph.add("Div", graph.add("Add", graph.range(count), graph.integers(1)), count)
 
     def _tokens(self, image: str) -> str:
         """(N, C, H, W) -> (N, H*W, C)."""
@@ -252,8 +267,8 @@ class _Writer:
 
     def _image(self, tokens: str, channels: int | None = None) -> str:
         """(N, H*W, C) -> (N, C, H, W)."""
-        channels = channels or self.network.config["embed_dim"]
-        return self.graph.transpose(self.graph.reshape(tokens, self.batch, self.h, self.w, channels), _NCHW)
+        width: int = channels or self.network.config["embed_dim"]
+        return self.graph.transpose(self.graph.reshape(tokens, self.batch, self.h, self.w, width), _NCHW)
 
     def _body(self, x: str) -> str:
         graph, network = self.graph, self.network
@@ -301,28 +316,35 @@ class _Writer:
         """(N * windows, tokens, C) -> the same."""
         graph = self.graph
         y = graph.add("Add", x, self._attention(graph.norm(x, block.norm1), block))
-        hidden = graph.add("Gelu", graph.linear(graph.norm(y, block.norm2), block.mlp.fc1))
-        y = graph.add("Add", y, graph.linear(hidden, block.mlp.fc2))
+        hidden = graph.add("Gelu", self._linear(graph.norm(y, block.norm2), block.mlp.fc1))
+        y = graph.add("Add", y, self._linear(hidden, block.mlp.fc2))
         return graph.add("Add", y, x) if block.adds_input else y
 
     def _attention(self, x: str, block: SwinTransformerBlock) -> str:
         graph, attn = self.graph, block.attn
         tokens, heads, dim = self.window**2, attn.num_heads, self.network.config["embed_dim"]
-        scale = torch.ones(3 * dim)
-        scale[:dim] = attn.scale
-        qkv = graph.linear(x, attn.qkv, scale)
-        parts = graph.add("Split", qkv, outputs=3, axis=-1, num_outputs=3)
+        weights = torch.split(attn.qkv.weight, dim)
+        biases = [None] * 3 if _no_bias(attn.qkv) else torch.split(attn.qkv.bias, dim)
+        factors = (attn.scale, 1.0, 1.0)
+        parts = [  # one product and a Split took a tenth longer for the whole network
+            graph.linear(x, weight * factor, None if bias is None else bias * factor)
+            for weight, bias, factor in zip(weights, biases, factors, strict=True)
+        ]
         q, k, v = (graph.reshape(part, -1, tokens, heads, dim // heads) for part in parts)
         q, k, v = graph.transpose(q, [0, 2, 1, 3]), graph.transpose(k, [0, 2, 3, 1]), graph.transpose(v, [0, 2, 1, 3])
-        index = attn.get_buffer("relative_position_index")
-        bias = graph.constant(attn.relative_position_bias_table[index].permute(2, 0, 1)[None])
-        scores = graph.add("Add", graph.add("MatMul", q, k), bias)
+        # Looked up in the graph: engines do so once, and the file stays small.
+        index = graph.constant(attn.get_buffer("relative_position_index"))
+        bias = graph.add("Gather", graph.constant(attn.relative_position_bias_table), index, axis=0)
+        bias = graph.transpose(bias, [2, 0, 1])
         if block.shift_size:
-            by_window = graph.reshape(scores, self.batch, -1, heads, tokens, tokens)
-            scores = graph.reshape(graph.add("Add", by_window, self.mask), -1, heads, tokens, tokens)
+            bias = graph.add("Gather", graph.add("Add", bias, self.masks), self.kinds, axis=0)
+        scores = graph.add("Add", graph.add("MatMul", q, k), bias)
         mixed = graph.add("MatMul", graph.add("Softmax", scores, axis=-1), v)
         mixed = graph.reshape(graph.transpose(mixed, [0, 2, 1, 3]), -1, tokens, dim)
-        return graph.linear(mixed, attn.proj)
+        return self._linear(mixed, attn.proj)
+
+    def _linear(self, x: str, layer: nn.Linear) -> str:
+        return self.graph.linear(x, layer.weight, layer.bias)
 
     def _upsample(self, x: str) -> str:
         graph, network = self.graph, self.network
@@ -340,7 +362,13 @@ class _Writer:
         for i, step in enumerate(steps, start=1):
             scales = graph.constant(np.array([1, 1, step, step], np.float32))
             x = graph.add(
-                "Resize", x, "", scales, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"
+                "Resize",
+                x,
+                "",
+                scales,
+                mode="nearest",
+                nearest_mode="floor",
+                coordinate_transformation_mode="asymmetric",
             )
             x = graph.leaky_relu(graph.conv(x, network.get_submodule(f"conv_up{i}")), 0.2)  # pyright: ignore[reportArgumentType]
         return graph.conv(graph.leaky_relu(graph.conv(x, network.conv_hr), 0.2), network.conv_last)
@@ -367,3 +395,7 @@ class _Writer:
 def _bias(conv: nn.Conv2d) -> Tensor:
     assert conv.bias is not None
     return conv.bias
+
+
+def _no_bias(layer: nn.Linear) -> bool:
+    return layer.bias is None  # pyright: ignore[reportUnnecessaryComparison]  (torch annotates it as never None)

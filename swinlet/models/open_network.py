@@ -12,7 +12,7 @@ from swinlet.models.network_swinir import SwinIR
 from swinlet.models.select_network import check_recorded, given_config, select_network
 from swinlet.options import NetworkOptions
 from swinlet.options.names import NETWORKS
-from swinlet.weights import Recorded, WeightFile, check_fit, load_into, recorded_network, without_derived_buffers
+from swinlet.weights import Recorded, WeightFile, check_fit, load_into, without_derived_buffers
 
 # Keys that BasicSR and the official SwinIR put their weights under. V2 has never been saved so.
 _OFFICIAL_WRAPPERS = ("params", "params_ema")
@@ -32,7 +32,7 @@ def open_network(
     """Build the network of a weight file, with its weights, on the CPU, in training mode.
 
     The architecture is read off the tensors. Whether the blocks are V1's or V2's, which have the same tensors, and
-    ``img_range``, is taken from what ``recorded_network`` finds.
+    ``img_range``, is taken from what is recorded in or beside the file.
 
     Args:
         file: the weights.
@@ -45,7 +45,7 @@ def open_network(
         CheckpointError: these are not the weights of a SwinIR, or they contradict what is recorded.
         OptionError: the section contradicts the file.
     """
-    recorded = recorded_network(file.path)
+    recorded = file.recorded
     config = read_architecture(file.state, file.source)
     if recorded.img_range is not None:
         config["img_range"] = recorded.img_range
@@ -63,6 +63,11 @@ def open_network(
     load_into(network, file.state, strict=True, source=file.source)
     check_recorded(network, recorded, file.source)
     return network
+
+
+def name_of(network: SwinIR) -> str:
+    """The ``net_type`` of a network."""
+    return next(name for name in NETWORKS if select_network(name) is type(network))
 
 
 def _refuse_shared(file: WeightFile) -> None:
