@@ -47,6 +47,9 @@ NetTypes = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+TileOverlap = Annotated[
+    int | None, typer.Option(help="LR pixels that tiles share; default: 48, at most a third of the tile.")
+]
 LatencySize = Annotated[int, typer.Option(help="Side of the LR image for latency; 0: do not measure.")]
 
 
@@ -115,9 +118,7 @@ def evaluate_command(
         bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns of each image.")
     ] = False,
     tile: Annotated[int | None, typer.Option(help="Restore in tiles of so many LR pixels: less memory.")] = None,
-    tile_overlap: Annotated[
-        int | None, typer.Option(help="LR pixels that tiles share; default: 32, at most a quarter of the tile.")
-    ] = None,
+    tile_overlap: TileOverlap = None,
     precision: PrecisionName = "fp32",
     device: Device = "auto",
     latency_size: LatencySize = 128,
@@ -159,6 +160,70 @@ def evaluate_command(
         for path, form in wanted:
             write_text(path, form(evaluation))
         report_problems(evaluation.problems)
+
+
+@app.command("upscale")
+def upscale_command(
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            help='Files, folders, patterns such as "photos/*.png", or - for standard input.', metavar="PICTURE"
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", help="Folder, or file for one picture; - for standard output.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", help="A .pth or .safetensors, or a run's folder; default: the student that comes along."
+        ),
+    ] = None,
+    scale: Annotated[int | None, typer.Option(help="Checked against the weights; chooses among those here.")] = None,
+    net_type: Annotated[
+        str | None, typer.Option("--net-type", help="Network of weights that do not tell SwinIR from V2.")
+    ] = None,
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns: 8 times the work.")
+    ] = False,
+    tile: Annotated[
+        str, typer.Option(help="auto: as the memory allows; none; or a side in LR pixels.", metavar="auto|none|N")
+    ] = "auto",
+    tile_overlap: TileOverlap = None,
+    precision: PrecisionName = "fp32",
+    device: Device = "auto",
+    form: Annotated[
+        str | None, typer.Option("--format", help="png, jpg, webp, tiff or bmp; default: that of each picture.")
+    ] = None,
+    quality: Annotated[int, typer.Option(help="Of JPEG and WebP; WebP of 100 is lossless.", min=1, max=100)] = 95,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Enlarge what is there already again.")] = False,
+) -> None:
+    """Enlarge pictures; colour profiles, EXIF, alpha, gray and 16 bits stay.
+
+    What exists is left as it is, so a stopped command goes on where it was. Exit code 2 if a picture could not be
+    enlarged; the others are, all the same.
+    """
+    with user_errors("use --tile with a smaller number"):
+        from swinlet.upscale.request import upscale_request
+        from swinlet.upscale.run import upscale_files
+
+        request = upscale_request(
+            pictures,
+            out,
+            weights=weights,
+            scale=scale,
+            net_type=net_type,
+            self_ensemble=self_ensemble,
+            tile=tile,
+            tile_overlap=tile_overlap,
+            precision=precision,
+            device=device,
+            form=form,
+            overwrite=overwrite,
+        )
+        with ProgressBar() as bar:
+            problems = upscale_files(request.jobs, request.upscaler, quality, bar)
+        skipped = f", {request.n_skipped} were there already (--overwrite)" if request.n_skipped else ""
+        LOGGER.info("enlarged x%d: %d%s", request.upscaler.scale, len(request.jobs) - len(problems), skipped)
+        report_problems(problems)
 
 
 @app.command("report")

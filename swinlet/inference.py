@@ -1,18 +1,47 @@
 """Restoring whole images with a network: precision, tiles, self-ensemble."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from swinlet.models.network_swinir import SwinIR
+from swinlet.errors import MachineError
 from swinlet.options import Precision
-from swinlet.utils.device import autocast
+from swinlet.tiles import OVERLAP, restore_tiled, tile_for
+from swinlet.utils.device import autocast, available_memory
 from swinlet.utils.dihedral import VIEWS, turned, turned_back
 from swinlet.utils.image_io import to_tensor, to_uint8
+
+Tile = int | Literal["auto"] | None
+
+_SHARE = 0.5  # of the memory that is free, for a network's work
+
+
+class Network(Protocol):
+    """What restores images: a ``SwinIR``, an exported one, a foreign one.
+
+    Attributes:
+        upscale: its scale.
+        in_chans: channels of the images, 1 or 3.
+        window_size: side of its windows in LR pixels; tiles begin at multiples of it. 1: none.
+        bytes_per_pixel: memory it takes for each LR pixel, at most.
+    """
+
+    @property
+    def upscale(self) -> int: ...
+    @property
+    def in_chans(self) -> int: ...
+    @property
+    def window_size(self) -> int: ...
+    @property
+    def bytes_per_pixel(self) -> int: ...
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """(N, C, h, w) in [0, 1] -> (N, C, h * upscale, w * upscale)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,27 +53,30 @@ class RestoreOptions:
         precision: of matrix products and convolutions; weights and image stay fp32.
         self_ensemble: the mean over the eight flips and quarter turns of the image, each turned back ("x8", or "+" in
             the tables of papers; Timofte et al., 2016).
-        tile: side in LR pixels of the squares that are restored one by one; None: the whole image at once.
-        tile_overlap: LR pixels that neighbouring tiles share, where one fades into the other.
+        tile: side in LR pixels of the squares that are restored one by one; None: the whole image at once; "auto": at
+            once if half of the memory that is free suffices, else the largest squares for which it does.
+        tile_overlap: LR pixels that neighbouring tiles share (``restore_tiled``).
     """
 
     device: torch.device
     precision: Precision = "fp32"
     self_ensemble: bool = False
-    tile: int | None = None
-    tile_overlap: int = 32
+    tile: Tile = None
+    tile_overlap: int = OVERLAP
 
 
 class Restorer:
     """A network that restores images: call it with one.
 
     Args:
-        network: is moved to the device, in eval mode and without gradients.
+        network: a module is moved to the device, in eval mode and without gradients.
         options: how.
     """
 
-    def __init__(self, network: SwinIR, options: RestoreOptions) -> None:
-        self.network = network.to(options.device).eval().requires_grad_(False)
+    def __init__(self, network: Network, options: RestoreOptions) -> None:
+        if isinstance(network, nn.Module):
+            network.to(options.device).eval().requires_grad_(False)
+        self.network = network
         self.options = options
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -52,7 +84,11 @@ class Restorer:
         return to_uint8(self.restore(to_tensor(image)[None].to(self.options.device).float() / 255)[0])
 
     def restore(self, image: Tensor) -> Tensor:
-        """Restore (N, C, h, w) in [0, 1], on the device -> float32 (N, C, h * scale, w * scale), not clamped."""
+        """Restore (N, C, h, w) in [0, 1], on the device -> float32 (N, C, h * scale, w * scale), not clamped.
+
+        Raises:
+            MachineError: the result does not fit into the memory.
+        """
         views = range(VIEWS if self.options.self_ensemble else 1)
         with torch.inference_mode(), autocast(self.options.device, self.options.precision):
             answers = (turned_back(self._restore_view(turned(image, view)), view) for view in views)
@@ -62,56 +98,29 @@ class Restorer:
         return total / len(views)
 
     def _restore_view(self, image: Tensor) -> Tensor:
-        tile = self.options.tile
+        tile = self.tile_of(image.shape)
         if tile is None or tile >= max(image.shape[-2:]):
             return self.network(image).float()
-        return restore_tiled(self.network, image, self.network.upscale, tile, self.options.tile_overlap)
+        network, overlap = self.network, min(self.options.tile_overlap, (tile - 1) // 2)
+        return restore_tiled(network, image, network.upscale, tile, overlap, network.window_size)
 
+    def tile_of(self, shape: Sequence[int]) -> int | None:
+        """The side of the tiles for images of a shape (N, C, h, w); None: no tiles.
 
-def restore_tiled(network: Callable[[Tensor], Tensor], image: Tensor, scale: int, tile: int, overlap: int) -> Tensor:
-    """Restore an image tile by tile; where tiles overlap, the result is their weighted mean.
-
-    Args:
-        network: (N, C, h, w) -> (N, C, h * scale, w * scale).
-        image: (N, C, h, w).
-        scale: of the network.
-        tile: side of the tiles in pixels of ``image``.
-        overlap: pixels that neighbouring tiles share at least; under half of ``tile``.
-
-    Returns:
-        float32 (N, C, h * scale, w * scale).
-
-    Raises:
-        ValueError: the overlap is negative or not under half of the tile.
-    """
-    if not 0 <= 2 * overlap < tile:
-        raise ValueError(f"an overlap of {overlap} pixels does not suit tiles of {tile}: at least 0, under half")
-    n, c, height, width = image.shape
-    total = image.new_zeros((n, c, height * scale, width * scale), dtype=torch.float32)
-    weight = total.new_zeros((height * scale, width * scale))
-    for top, bottom in _spans(height, tile, overlap):
-        rows = _fade(top, bottom, height, overlap, scale, image.device)
-        for left, right in _spans(width, tile, overlap):
-            share = rows[:, None] * _fade(left, right, width, overlap, scale, image.device)
-            place = (..., slice(top * scale, bottom * scale), slice(left * scale, right * scale))
-            total[place] += network(image[..., top:bottom, left:right]).float() * share
-            weight[place] += share
-    return total / weight
-
-
-def _spans(length: int, tile: int, overlap: int) -> Iterator[tuple[int, int]]:
-    """Tiles along one side; the last one is moved inwards, so that all have one size."""
-    start = 0
-    while start + tile < length:
-        yield start, start + tile
-        start += tile - overlap
-    yield max(length - tile, 0), length
-
-
-def _fade(start: int, stop: int, length: int, overlap: int, scale: int, device: torch.device) -> Tensor:
-    """Weights of a tile along one side: 1 inside and at the image's borders, falling towards its neighbours."""
-    position = torch.arange((stop - start) * scale, device=device) + 0.5
-    ramp = max(overlap * scale, 1)
-    from_left = position / ramp if start > 0 else torch.full_like(position, torch.inf)
-    from_right = position.flip(0) / ramp if stop < length else torch.full_like(position, torch.inf)
-    return torch.minimum(from_left, from_right).clamp(max=1)
+        Raises:
+            MachineError: the result does not fit into the memory.
+        """
+        tile = self.options.tile
+        if tile != "auto":
+            return tile
+        n, c, height, width = shape
+        free = available_memory(self.options.device)
+        values = n * c * height * width * self.network.upscale**2
+        copies = 3 if self.options.self_ensemble else 2
+        if (needed := values * 4 * copies) > free:
+            raise MachineError(
+                f"the result of {width * self.network.upscale}x{height * self.network.upscale} pixels needs about "
+                f"{needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free: cut the picture into parts"
+            )
+        budget = min(int(free * _SHARE), free - needed)
+        return tile_for((height, width), n * self.network.bytes_per_pixel, budget, self.network.window_size)

@@ -1,16 +1,13 @@
-"""Tiles, views and costs by hand."""
+"""Views and costs by hand."""
 
 import statistics
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from swinlet import kernels
-from swinlet.inference import RestoreOptions, Restorer, _fade, _spans, restore_tiled
+from swinlet.inference import RestoreOptions, Restorer
 from swinlet.kernels import block
 from swinlet.metrics import GroundTruth
 from swinlet.models.cost import multiply_adds, parameter_count
@@ -25,39 +22,6 @@ from tests.native import needs_native
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
-
-
-def nearest(image: Tensor) -> Tensor:
-    return F.interpolate(image, scale_factor=3, mode="nearest")
-
-
-@pytest.mark.parametrize(("tile", "overlap"), [(8, 3), (8, 0), (16, 7), (5, 2), (64, 16)])
-@pytest.mark.parametrize("size", [(40, 23), (8, 8), (3, 50), (17, 16)])
-def test_what_looks_at_single_pixels_is_the_same_in_tiles(size: tuple[int, int], tile: int, overlap: int) -> None:
-    image = torch.rand(2, 3, *size)
-    assert torch.allclose(restore_tiled(nearest, image, 3, tile, overlap), nearest(image), atol=1e-6)
-
-
-def test_tiles_have_one_size_cover_all_and_overlap() -> None:
-    spans = list(_spans(50, 16, 4))
-    assert spans == [(0, 16), (12, 28), (24, 40), (34, 50)]
-    assert all(stop - start == 16 for start, stop in spans)
-    assert all(one[1] - other[0] >= 4 for one, other in pairwise(spans))
-    assert list(_spans(10, 16, 4)) == [(0, 10)]
-
-
-def test_a_tile_fades_towards_neighbours_only() -> None:
-    inner = _fade(12, 28, 50, 4, 2, CPU)
-    assert inner.tolist()[:9] == pytest.approx([(i + 0.5) / 8 for i in range(8)] + [1])
-    assert torch.equal(inner, inner.flip(0))
-    assert _fade(0, 16, 50, 4, 2, CPU)[:24].unique().tolist() == [1]
-    assert _fade(0, 16, 16, 4, 2, CPU).unique().tolist() == [1]
-
-
-@pytest.mark.parametrize("overlap", [-1, 8, 9])
-def test_overlaps_that_do_not_suit(overlap: int) -> None:
-    with pytest.raises(ValueError, match="does not suit tiles of 16"):
-        restore_tiled(nearest, torch.rand(1, 3, 32, 32), 3, 16, overlap)
 
 
 def test_eight_views_and_back() -> None:

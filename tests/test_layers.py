@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 LAYERS = [
     ["swinlet.cli"],
     ["swinlet.report"],
-    ["swinlet.train", "swinlet.evaluation", "swinlet.export", "swinlet.installation"],
+    ["swinlet.train", "swinlet.evaluation", "swinlet.export", "swinlet.upscale", "swinlet.installation"],
     ["swinlet.watch"],
     ["swinlet.validation", "swinlet.utils.run_log"],
     ["swinlet.models.select_model"],
@@ -25,9 +25,8 @@ LAYERS = [
     ["swinlet.engines"],
     ["swinlet.models.open_network"],
     ["swinlet.models.select_network"],
-    ["swinlet.inference"],
-    ["swinlet.models", "swinlet.data"],
-    ["swinlet.kernels"],
+    ["swinlet.models", "swinlet.data", "swinlet.inference"],
+    ["swinlet.kernels", "swinlet.tiles"],
     [
         "swinlet.checkpoint",
         "swinlet.weights",

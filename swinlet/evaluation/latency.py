@@ -17,7 +17,7 @@ def measure_latency(restorers: Sequence[Restorer], size: int) -> list[Latency]:
 
 def _call(restorer: Restorer, size: int) -> Callable[[], None]:
     """Restoring an image of noise, from start to end."""
-    channels, device = restorer.network.config["in_chans"], restorer.options.device
+    channels, device = restorer.network.in_chans, restorer.options.device
     image = torch.rand(1, channels, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     _wait_for(device)
 

@@ -39,12 +39,8 @@ class Contender:
     """A network that is scored, and what is known of it."""
 
     card: ModelCard
+    network: SwinIR
     restorer: Restorer
-
-    @property
-    def network(self) -> SwinIR:
-        """The network itself."""
-        return self.restorer.network
 
 
 def open_contenders(
@@ -125,7 +121,7 @@ def _contender(network: SwinIR, file: WeightFile, label: str, options: RestoreOp
         parameters=parameter_count(network),
         multiply_adds=multiply_adds(network),
     )
-    return Contender(card, Restorer(network, options))
+    return Contender(card, network, Restorer(network, options))
 
 
 def _labels(weights: Sequence[NamedFile]) -> list[str]:

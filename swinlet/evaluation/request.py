@@ -12,10 +12,10 @@ from swinlet.evaluation.models import NamedFile
 from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
 from swinlet.options.names import NETWORKS
+from swinlet.tiles import overlap_for, tile_fault
 from swinlet.utils.device import check_precision, inference_device
 
 SCALES = (1, 2, 3, 4, 8)
-MIN_TILE = 8
 
 
 def evaluation_request(
@@ -43,11 +43,9 @@ def evaluation_request(
         faults.append("--testset: missing: name a folder with HR images, e.g. --testset testsets/Set5")
     if scale is not None and scale not in SCALES:
         faults.append(f"--scale {scale}: must be one of {', '.join(map(str, SCALES))}")
-    overlap = min(RestoreOptions.tile_overlap, (tile or 0) // 4) if tile_overlap is None else tile_overlap
-    if tile is not None and tile < MIN_TILE:
-        faults.append(f"--tile {tile}: must be at least {MIN_TILE}")
-    elif tile is not None and not 0 <= 2 * overlap < tile:
-        faults.append(f"--tile-overlap {overlap}: must be at least 0 and less than half of --tile {tile}")
+    overlap = overlap_for(tile, tile_overlap)
+    if tile is not None and (fault := tile_fault(tile, overlap)) is not None:
+        faults.append(fault)
     types = net_types_of(net_types, faults)
     place = device_of(device, precision, latency_size, faults)
     folders = folders_of(testsets, faults)

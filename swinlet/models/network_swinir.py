@@ -316,6 +316,25 @@ class SwinIR(nn.Module):
             x = F.leaky_relu(x, 0.2)
         return self.conv_last(F.leaky_relu(self.conv_hr(x), 0.2))
 
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        return self.config["in_chans"]
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory that restoring takes for each LR pixel, by the torch path on the CPU; the native kernels take less.
+
+        Measured at 192 to 384 pixels a side, rounded up (benchmarks/inference_memory.py).
+        """
+        dim, heads = self.config["embed_dim"], max(self.config["num_heads"])
+        body = 24 * dim + 4 * heads * self.block_window**2
+        if self.upsampler == "nearest+conv":
+            tail = 4 * UPSAMPLER_WIDTH * self.upscale**2
+        else:
+            tail = 4 * UPSAMPLER_WIDTH + 8 * self.in_chans * self.upscale**2
+        return 4 * max(body, tail)
+
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As in torch; the official derived buffers are accepted, whatever image size they were made for."""
         return super().load_state_dict(without_derived_buffers(state_dict), strict=strict, assign=assign)

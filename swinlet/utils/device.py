@@ -2,8 +2,10 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -17,6 +19,10 @@ LOGGER = logging.getLogger("swinlet")
 
 _ACCUMULATION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
 _SERVED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+_CGROUP = [
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -111,6 +117,19 @@ def inference_device(name: str) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise OptionError(f"--device {name}: there is no such device here ({reason}): use auto or cpu") from error
     return device
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can be had on a device without taking them from others, within the limits of a container."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    for limit, used in _CGROUP:
+        try:
+            free = min(free, int(limit.read_text()) - int(used.read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return max(free, 0)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import threading
@@ -32,7 +33,8 @@ MAX_PIXELS = 89_478_485
 """Of an image, unless $SWINLET_MAX_PIXELS says otherwise: 256 MB in RGB, where Pillow begins to warn."""
 
 # Only these decoders of Pillow are ever tried. Others run external programs (EPS starts Ghostscript).
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+"""What is read, by Pillow's names."""
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -93,10 +95,8 @@ def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array
             pixels by its header (nothing is decoded then), animated or of several pages, or has values outside the
             ranges above.
     """
-    with _opened(path) as image:
-        n_frames = getattr(image, "n_frames", 1)
-        if n_frames > 1 and image.format != "MPO":
-            raise DataError(f"{path} holds {n_frames} frames: save the one that is meant as a file of its own")
+    with opened(path) as image:
+        refuse_frames(image, path)
         pixels = _to_uint8_array(ImageOps.exif_transpose(image), n_channels, path)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
@@ -111,7 +111,7 @@ def is_gray(path: str | os.PathLike[str]) -> bool:
     Raises:
         DataError: as ``read_image``, but for damage behind the header.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return set(image.getbands()) - {"A", "a"} in ({"1"}, {"L"}, {"I"}, {"F"})
 
 
@@ -121,7 +121,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         DataError: as ``read_image``, but for damage behind the header.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return image.height, image.width
 
 
@@ -177,15 +177,38 @@ def to_uint8(image: torch.Tensor) -> Array:
     return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())
 
 
+def refuse_frames(image: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Refuse what is animated or has several pages; the further views of an MPO do not count.
+
+    Raises:
+        DataError: it has several frames.
+    """
+    n_frames = getattr(image, "n_frames", 1)
+    if n_frames > 1 and image.format != "MPO":
+        raise DataError(f"{path} holds {n_frames} frames: save the one that is meant as a file of its own")
+
+
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Generator[Image.Image]:
-    """Open an image file; whatever Pillow raises until the end of the block becomes a DataError."""
+def opened(
+    path: str | os.PathLike[str], content: bytes | None = None, formats: tuple[str, ...] = FORMATS
+) -> Generator[Image.Image]:
+    """Open an image file, not decoded yet.
+
+    Args:
+        path: the file, or what messages call it if ``content`` is given.
+        content: of a file that has been read already.
+        formats: to be read, by Pillow's names.
+
+    Raises:
+        DataError: for whatever goes wrong until the end of the block, as ``read_image``.
+    """
     limit = _max_pixels()
     try:
-        with open_regular(path) as file, _pillow_quiet(limit):
-            if os.fstat(file.fileno()).st_size == 0:
+        with open_regular(path) if content is None else io.BytesIO(content) as file, _pillow_quiet(limit):
+            if not file.read(1):
                 raise DataError(f"cannot read {path}: the file is empty. Replace or remove it")
-            with Image.open(file, formats=_FORMATS) as image:
+            file.seek(0)
+            with Image.open(file, formats=formats) as image:
                 if image.width * image.height > limit:
                     raise Image.DecompressionBombError
                 yield image

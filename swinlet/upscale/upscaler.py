@@ -1,0 +1,214 @@
+"""``swinlet.load``: a network that enlarges Pillow images, numpy arrays and tensors."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from swinlet.checkpoint import newest_weights
+from swinlet.errors import CheckpointError, DataError, OptionError
+from swinlet.inference import Network, RestoreOptions, Restorer, Tile
+from swinlet.models.open_network import AmbiguousNetworkError, open_network
+from swinlet.options import Precision
+from swinlet.tiles import overlap_for, tile_fault
+from swinlet.utils.alpha import spread_colour
+from swinlet.utils.device import check_precision, inference_device
+from swinlet.utils.picture import Picture, from_pil, to_pil
+from swinlet.weights import read_weight_file
+
+SHIPPED = {4: Path(__file__).parents[1] / "assets" / "student_x4.safetensors"}
+"""Students that come with the package, by scale."""
+
+DEFAULT_SCALE = 4
+
+
+def load(
+    weights: str | Path | None = None,
+    *,
+    scale: int | None = None,
+    net_type: str | None = None,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    tile: Tile = "auto",
+    tile_overlap: int | None = None,
+    self_ensemble: bool = False,
+) -> "Upscaler":
+    """Open a network that enlarges images.
+
+    >>> upscaler = swinlet.load("superresolution/run/models/best_E.pth")
+    >>> upscaler.upscale(Image.open("photo.jpg")).save("large.png")
+
+    Args:
+        weights: a .safetensors or .pth file, or a run's folder, whose newest weights to deploy are taken; None: the
+            student that comes with the package.
+        scale: what the network must enlarge by; without ``weights`` it chooses among those that come with the package.
+        net_type: "swinir_student" or "swinir_student_v2", of a file that does not tell them apart.
+        device: "auto" (CUDA where present, else MPS, else the CPU), "cpu", "cuda", "cuda:1", "mps".
+        precision: of matrix products and convolutions.
+        tile: side in LR pixels of the squares that are restored one by one; "auto": the whole image if the memory that
+            is free suffices, else as large as it allows; None: the whole image.
+        tile_overlap: LR pixels that tiles share at least; None: 48, at most a third of the tile.
+        self_ensemble: the mean over the eight flips and quarter turns: eight times the work, about 0.1 dB better.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, no SwinIR, or of another scale.
+        OptionError: a device or a precision that is not there, tiles that are too small.
+    """
+    place = inference_device(device)
+    check_precision("precision", precision, place.type)
+    side = tile if isinstance(tile, int) else None
+    overlap = overlap_for(side, tile_overlap)
+    fault = tile_fault(side, overlap, "") if side is not None else None
+    if fault is not None:
+        raise OptionError(fault)
+    options = RestoreOptions(place, precision, self_ensemble, tile, overlap)
+    return Upscaler(_open(weights, scale, net_type), options)
+
+
+def _open(weights: str | Path | None, scale: int | None, net_type: str | None) -> Network:
+    if weights is None:
+        if (scale or DEFAULT_SCALE) not in SHIPPED:
+            ours = ", ".join(f"x{known}" for known in SHIPPED)
+            raise OptionError(f"scale {scale}: the student that comes with swinlet is {ours}: name weights of your own")
+        weights = SHIPPED[scale or DEFAULT_SCALE]
+    path = Path(weights)
+    if path.is_dir():
+        newest = newest_weights(path / "models")
+        if newest is None:
+            raise CheckpointError(
+                f"weights: {path} is a folder without weights in {path / 'models'}: name a weight file"
+            )
+        path = newest
+    file = read_weight_file(path, "weights")
+    try:
+        network = open_network(file, default_type=net_type)
+    except AmbiguousNetworkError as error:
+        raise CheckpointError(f"{error}: say which with net_type (--net-type)") from error
+    if scale is not None and network.upscale != scale:
+        raise CheckpointError(f"weights: {path} enlarges x{network.upscale}, but scale is {scale}")
+    return network
+
+
+class Upscaler:
+    """Enlarges images with a network; see ``load``.
+
+    Args:
+        network: what restores.
+        options: how.
+    """
+
+    def __init__(self, network: Network, options: RestoreOptions) -> None:
+        self._network = network
+        self._restorer = Restorer(network, options)
+
+    @property
+    def scale(self) -> int:
+        """What sides are multiplied by."""
+        return self._network.upscale
+
+    @overload
+    def upscale(self, image: Image.Image) -> Image.Image: ...
+    @overload
+    def upscale(self, image: NDArray[Any]) -> NDArray[Any]: ...
+    @overload
+    def upscale(self, image: Tensor) -> Tensor: ...
+    def upscale(self, image: Image.Image | NDArray[Any] | Tensor) -> Image.Image | NDArray[Any] | Tensor:
+        """Enlarge an image; what comes back is of the kind, the number of channels and the depth that was given.
+
+        Args:
+            image: one of
+
+                - a Pillow image, 8 bits or 16-bit gray. EXIF's orientation is applied, palettes are resolved; colour
+                  profile and EXIF are in ``info`` of the result;
+                - an array (h, w), (h, w, 1 to 4): gray, gray and alpha, RGB, RGBA; uint8, uint16, or floating-point in
+                  [0, 1];
+                - a tensor (C, h, w) or (N, C, h, w) with 1 or 3 channels, floating-point in [0, 1] or uint8, on any
+                  device.
+
+        Returns:
+            Sides times ``scale``. Gray images pass an RGB network as three equal channels, whose mean is taken; a gray
+            network takes the channels of a colour image one by one. Alpha is enlarged as a gray image; colours under
+            transparent pixels are replaced by those nearby.
+
+        Raises:
+            DataError: an image of none of these kinds, or values that are no numbers.
+            MachineError: the result does not fit into the memory.
+        """
+        if isinstance(image, Image.Image):
+            return to_pil(self.upscale_picture(from_pil(image)))
+        if isinstance(image, Tensor):
+            return self._upscale_tensor(image)
+        return self._upscale_array(np.asarray(image))
+
+    def upscale_picture(self, picture: Picture) -> Picture:
+        """Enlarge a picture; profile and camera data are handed on."""
+        colour, alpha = self._upscale_planes(picture.colour, picture.alpha)
+        return replace(picture, colour=colour, alpha=alpha)
+
+    def tile_of(self, picture: Picture) -> int | None:
+        """The side in LR pixels of the tiles that ``upscale_picture`` would use; None: no tiles."""
+        return self._restorer.tile_of((1, self._network.in_chans, *picture.size))
+
+    def _upscale_array(self, image: NDArray[Any]) -> NDArray[Any]:
+        if image.dtype.kind not in "f" and image.dtype.name not in ("uint8", "uint16"):
+            raise DataError(f"an array has to be uint8, uint16 or floating-point in [0, 1], not {image.dtype}")
+        planes = image[:, :, None] if image.ndim == 2 else image
+        if planes.ndim != 3 or planes.shape[2] not in (1, 2, 3, 4) or not planes.size:
+            raise DataError(f"an array has to be (h, w) or (h, w, 1 to 4), not {image.shape}")
+        n_colours = 1 if planes.shape[2] <= 2 else 3
+        alpha = planes[:, :, n_colours] if planes.shape[2] in (2, 4) else None
+        colour, alpha = self._upscale_planes(planes[:, :, :n_colours], alpha)
+        result = colour if alpha is None else np.dstack([colour, alpha])
+        return result[:, :, 0] if image.ndim == 2 else result
+
+    def _upscale_planes(
+        self, colour: NDArray[Any], alpha: NDArray[Any] | None
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Colour (h, w, 1 or 3), alpha (h, w), of one dtype."""
+        if alpha is None:
+            return self._upscale_plane(colour), None
+        if alpha.min() == alpha.max():
+            sides = (colour.shape[0] * self.scale, colour.shape[1] * self.scale)
+            return self._upscale_plane(colour), np.full(sides, alpha.flat[0], alpha.dtype)
+        large = self._upscale_plane(alpha[:, :, None])[:, :, 0]
+        return self._upscale_plane(spread_colour(colour, alpha)), large
+
+    def _upscale_plane(self, image: NDArray[Any]) -> NDArray[Any]:
+        """(h, w, 1 or 3) of any dtype that ``upscale`` takes."""
+        peak = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+        values = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)).div_(peak)
+        large = self._upscale_unit(values[None].to(self._restorer.options.device))[0]
+        result = large.permute(1, 2, 0).cpu().numpy()
+        return (result * peak + 0.5).astype(image.dtype) if image.dtype.kind == "u" else result.astype(image.dtype)
+
+    def _upscale_tensor(self, image: Tensor) -> Tensor:
+        if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or not image.numel():
+            raise DataError(f"a tensor has to be (C, h, w) or (N, C, h, w) with C 1 or 3, not {tuple(image.shape)}")
+        if not image.is_floating_point() and image.dtype != torch.uint8:
+            raise DataError(f"a tensor has to be floating-point in [0, 1] or uint8, not {image.dtype}")
+        peak = 255.0 if image.dtype == torch.uint8 else 1.0
+        batch = image if image.ndim == 4 else image[None]
+        large = self._upscale_unit(batch.to(self._restorer.options.device, torch.float32) / peak)
+        if image.dtype == torch.uint8:
+            large = large.mul(255).round()
+        return large.reshape(*image.shape[:-2], *large.shape[-2:]).to(image.device, image.dtype)
+
+    def _upscale_unit(self, batch: Tensor) -> Tensor:
+        """(N, 1 or 3, h, w) in [0, 1], float32, on the device -> enlarged, clamped."""
+        n, c = batch.shape[:2]
+        channels = self._network.in_chans
+        if c == 1 and channels == 3:
+            large = self._restorer.restore(batch.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
+        elif c == 3 and channels == 1:
+            large = self._restorer.restore(batch.flatten(0, 1)[:, None])
+            large = large.view(n, 3, *large.shape[-2:])
+        else:
+            large = self._restorer.restore(batch)
+        if bool(large.isnan().any()):
+            raise DataError("the result holds values that are no numbers (NaN): the image or the weights are damaged")
+        return large.clamp(0, 1)

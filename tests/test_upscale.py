@@ -1,0 +1,328 @@
+"""``swinlet.load(...).upscale`` and ``swinlet upscale``."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+import swinlet
+from swinlet.cli import app
+from swinlet.errors import CheckpointError, DataError, OptionError
+from swinlet.inference import RestoreOptions
+from swinlet.models.network_swinir import SwinIR
+from swinlet.upscale.upscaler import SHIPPED, Upscaler
+from swinlet.utils.alpha import spread_colour
+from swinlet.utils.picture import Picture, encode, read_picture
+from tests.small_run import NET
+
+CPU = torch.device("cpu")
+
+
+class Nearest:
+    """A network that repeats pixels, and keeps what it was given."""
+
+    upscale, window_size, bytes_per_pixel = 2, 1, 1
+
+    def __init__(self, in_chans: int = 3) -> None:
+        self.in_chans = in_chans
+        self.seen: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
+def nearest(in_chans: int = 3) -> Upscaler:
+    return Upscaler(Nearest(in_chans), RestoreOptions(CPU, tile="auto"))
+
+
+def repeated(image: Any) -> Any:
+    return np.asarray(image).repeat(2, 0).repeat(2, 1)
+
+
+def random(shape: tuple[int, ...], dtype: Any) -> Any:
+    values = np.random.default_rng(0).uniform(0.1, 1, shape)
+    return values.astype(dtype) if np.dtype(dtype).kind == "f" else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+def opened(source: Path | bytes) -> Image.Image:
+    with Image.open(io.BytesIO(source if isinstance(source, bytes) else source.read_bytes())) as image:
+        image.load()
+        return image
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "student.pth"
+    torch.save(swinlet.define_G({"net_type": "swinir_student", "upscale": 2, **NET}).state_dict(), path)
+    return path
+
+
+class TestKinds:
+    @pytest.mark.parametrize("in_chans", [1, 3])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+    @pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1), (3, 4, 2), (3, 4, 3), (3, 4, 4)])
+    def test_arrays(self, shape: tuple[int, ...], dtype: Any, in_chans: int) -> None:
+        image = random(shape, dtype)
+        large = nearest(in_chans).upscale(image)
+        assert large.dtype == dtype
+        assert np.allclose(large, repeated(image), atol=1e-6)
+
+    @pytest.mark.parametrize("in_chans", [1, 3])
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16, torch.float64])
+    @pytest.mark.parametrize("shape", [(1, 3, 4), (3, 3, 4), (2, 1, 3, 4), (2, 3, 3, 4)])
+    def test_tensors(self, shape: tuple[int, ...], dtype: torch.dtype, in_chans: int) -> None:
+        image = torch.from_numpy(random(shape, np.uint8)) if dtype == torch.uint8 else torch.rand(shape).to(dtype)
+        large = nearest(in_chans).upscale(image)
+        assert large.dtype == dtype
+        assert torch.allclose(large, image.repeat_interleave(2, -1).repeat_interleave(2, -2), atol=1e-6)
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I;16"])
+    def test_pillow_images(self, mode: str) -> None:
+        image = Image.fromarray(random((3, 4, 3), np.uint8)).convert("L" if mode == "I;16" else mode)
+        if mode == "I;16":
+            image = Image.fromarray(np.asarray(image).astype(np.uint16) * 200)
+        image.info["icc_profile"] = b"profile"
+        large = nearest().upscale(image)
+        assert large.size == (8, 6)
+        assert large.mode == ("L" if mode == "1" else mode)
+        assert np.array_equal(np.asarray(large), repeated(image.convert("L") if mode == "1" else image))
+        assert large.info["icc_profile"] == b"profile"
+
+    def test_gray_is_the_mean_of_what_an_rgb_network_makes_of_it(self) -> None:
+        class Tinted(Nearest):
+            def __call__(self, x: Tensor) -> Tensor:
+                return super().__call__(x) + torch.tensor([0.0, 0.1, 0.2])[:, None, None]
+
+        large = Upscaler(Tinted(), RestoreOptions(CPU)).upscale(np.full((2, 2), 0.5, np.float32))
+        assert large == pytest.approx(np.full((4, 4), 0.6), abs=1e-6)
+
+    @pytest.mark.parametrize(
+        ("image", "message"),
+        [
+            (np.zeros((2, 2, 5), np.uint8), r"\(h, w\) or \(h, w, 1 to 4\), not \(2, 2, 5\)"),
+            (np.zeros((0, 2), np.uint8), r"not \(0, 2\)"),
+            (np.zeros((2, 2), np.int64), "uint8, uint16 or floating-point"),
+            (torch.zeros(2, 3, 3), r"C 1 or 3, not \(2, 3, 3\)"),
+            (torch.zeros(3, 3, 3, dtype=torch.int64), "floating-point in"),
+            (np.full((2, 2), np.nan), "no numbers"),
+            (Image.new("F", (2, 2)), "mode F"),
+        ],
+    )
+    def test_what_is_refused(self, image: Any, message: str) -> None:
+        with pytest.raises(DataError, match=message):
+            nearest().upscale(image)
+
+
+class TestAlpha:
+    def test_hidden_colours_are_those_nearby(self) -> None:
+        colour = np.zeros((4, 4, 3), np.uint8)
+        alpha = np.zeros((4, 4), np.uint8)
+        colour[0, 0], alpha[0, 0] = (200, 100, 50), 255
+        colour[0, 3], alpha[0, 3] = (10, 20, 30), 128
+        spread = spread_colour(colour, alpha)
+        assert spread[1, 1].tolist() == [200, 100, 50]
+        assert spread[1, 3].tolist() == [10, 20, 30]
+        mean = [round((255 * one + 128 * other) / 383) for one, other in ((200, 10), (100, 20), (50, 30))]
+        assert spread[3, 0].tolist() == mean
+        assert spread[0, 0].tolist() == [200, 100, 50]
+
+    def test_what_is_opaque_or_all_transparent_stays(self) -> None:
+        colour = random((3, 5, 3), np.uint16)
+        for alpha in (np.ones((3, 5), np.uint16), np.zeros((3, 5), np.uint16)):
+            assert spread_colour(colour, alpha) is colour
+
+    def test_the_network_sees_alpha_and_no_hidden_colours(self) -> None:
+        upscaler = nearest()
+        image = np.full((2, 2, 4), 255, np.uint8)
+        image[0, 0] = 0
+        large = upscaler.upscale(image)
+        assert large[0, 0].tolist() == [255, 255, 255, 0]
+        assert len(upscaler._network.seen) == 2
+        image[0, 0] = 255
+        upscaler._network.seen.clear()
+        assert np.array_equal(upscaler.upscale(image), repeated(image))
+        assert len(upscaler._network.seen) == 1  # alpha that is the same everywhere needs no network
+
+
+class TestLoad:
+    def test_the_student_that_comes_along_beats_bicubic(self, shared: Path) -> None:
+        folder = shared / "data" / "testsets" / "Set5"
+        low = opened(folder / "LR_bicubic" / "X4" / "birdx4.png")
+        high = np.asarray(opened(folder / "HR" / "bird.png"), np.float64)
+        ours = swinlet.load().upscale(low)
+        errors = [
+            float(np.square(np.asarray(image, np.float64) - high[: image.height, : image.width]).mean())
+            for image in (ours, low.resize(ours.size, Image.Resampling.BICUBIC))
+        ]
+        assert errors[0] < errors[1] / 1.6  # 2 dB
+
+    def test_it_is_small_and_whole(self) -> None:
+        upscaler = swinlet.load()
+        assert upscaler.scale == 4
+        assert isinstance(upscaler._network, SwinIR)
+        assert SHIPPED[4].stat().st_size <= 4_000_000
+
+    def test_files_and_folders_of_runs(self, weights: Path, tmp_path: Path) -> None:
+        image = random((9, 11, 3), np.uint8)
+        large = swinlet.load(weights, net_type="swinir_student", scale=2).upscale(image)
+        assert large.shape == (18, 22, 3)
+        (tmp_path / "models").mkdir()
+        (tmp_path / "models" / "5_G.pth").write_bytes(weights.read_bytes())
+        assert np.array_equal(swinlet.load(tmp_path, net_type="swinir_student").upscale(image), large)
+
+    def test_options_have_an_effect(self, weights: Path) -> None:
+        image = random((40, 50, 3), np.float32)
+        plain = swinlet.load(weights, net_type="swinir_student", tile=None).upscale(image)
+        ensemble = swinlet.load(weights, net_type="swinir_student", self_ensemble=True).upscale(image)
+        tiled = swinlet.load(weights, net_type="swinir_student", tile=16).upscale(image)
+        assert not np.array_equal(ensemble, plain)
+        assert not np.array_equal(tiled, plain)
+        assert np.abs(tiled - plain).max() < 0.1
+
+    def test_what_is_refused(self, weights: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        for arguments, kind, message in [
+            ({"weights": weights}, CheckpointError, "say which with net_type"),
+            ({"weights": weights, "net_type": "swinir_student", "scale": 4}, CheckpointError, "enlarges x2, but scale"),
+            ({"weights": tmp_path / "empty"}, CheckpointError, "a folder without weights"),
+            ({"weights": tmp_path / "none.pth"}, CheckpointError, "does not exist"),
+            ({"scale": 8}, OptionError, "scale 8: the student that comes with swinlet is x4"),
+            ({"device": "abacus"}, OptionError, "no such device"),
+            ({"tile": 16, "tile_overlap": 8}, OptionError, "tile_overlap 8: must be at least 0 and less than half"),
+        ]:
+            with pytest.raises(kind, match=message):
+                swinlet.load(**arguments)  # type: ignore[arg-type]
+
+
+def upscale(*words: object) -> Result:
+    return CliRunner().invoke(app, ["upscale", *map(str, words)])
+
+
+class TestCommand:
+    @pytest.fixture
+    def picture(self, tmp_path: Path) -> Path:
+        path = tmp_path / "in" / "a.png"
+        path.parent.mkdir()
+        path.write_bytes(encode(Picture(random((8, 12, 3), np.uint8)), "PNG", 95))
+        return path
+
+    @pytest.fixture
+    def ours(self, weights: Path) -> list[object]:
+        return ["--weights", weights, "--net-type", "swinir_student"]
+
+    def test_a_folder_keeps_its_structure_and_formats(self, tmp_path: Path, picture: Path, ours: list[object]) -> None:
+        folder = picture.parent
+        (folder / "sub").mkdir()
+        pictures = {
+            "sub/gray.png": (Picture(random((8, 8, 1), np.uint8)), "PNG"),
+            "sub/deep.tif": (Picture(random((8, 8, 3), np.uint16), random((8, 8), np.uint16)), "TIFF"),
+            "photo.JPG": (Picture(random((8, 8, 3), np.uint8)), "JPEG"),
+            "alpha.webp": (Picture(random((8, 8, 3), np.uint8), random((8, 8), np.uint8)), "WEBP"),
+            "old.bmp": (Picture(random((8, 8, 1), np.uint8)), "BMP"),
+        }
+        for name, (content, form) in pictures.items():
+            (folder / name).write_bytes(encode(content, form, 95))  # type: ignore[arg-type]
+        out = folder / "big"  # inside the folder that is searched
+        result = upscale(folder, "--out", out, *ours)
+        assert result.exit_code == 0, result.output
+        assert "enlarged x2: 6" in result.output
+        for name, (content, form) in pictures.items():
+            large = read_picture(out / name)
+            assert large.format == form
+            assert large.size == (16, 16)
+            assert large.colour.dtype == content.colour.dtype
+            assert large.planes.shape[2] == content.planes.shape[2]
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+        again = upscale(folder, "--out", out, *ours)
+        assert "enlarged x2: 0, 6 were there already (--overwrite)" in again.output
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+        assert "enlarged x2: 6\n" in upscale(folder, "--out", out, "--overwrite", *ours).output
+
+    def test_one_picture_equals_the_api(self, tmp_path: Path, picture: Path, ours: list[object], weights: Path) -> None:
+        assert upscale(picture, "--out", tmp_path / "b.png", *ours).exit_code == 0
+        expected = swinlet.load(weights, net_type="swinir_student").upscale(opened(picture))
+        assert np.array_equal(np.asarray(opened(tmp_path / "b.png")), np.asarray(expected))
+        assert upscale(picture, "--out", tmp_path / "folder", "--format", "jpg", *ours).exit_code == 0
+        assert opened(tmp_path / "folder" / "a.jpg").size == (24, 16)
+
+    def test_patterns(self, tmp_path: Path, picture: Path, ours: list[object]) -> None:
+        (picture.parent / "sub").mkdir()
+        (picture.parent / "sub" / "b.png").write_bytes(picture.read_bytes())
+        (picture.parent / "sub" / "c.txt").write_text("no picture")
+        result = upscale(picture.parent / "**" / "*", "--out", tmp_path / "out", *ours)
+        assert result.exit_code == 0, result.output
+        assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")} == {
+            "a.png",
+            "sub/b.png",
+        }
+
+    def test_a_bad_picture_leaves_the_others_alone(self, tmp_path: Path, picture: Path, ours: list[object]) -> None:
+        (picture.parent / "bad.png").write_text("only text")
+        frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+        frames[0].save(picture.parent / "moving.webp", save_all=True, append_images=frames[1:])
+        result = upscale(picture.parent, "--out", tmp_path / "out", *ours)
+        assert result.exit_code == 2
+        assert "bad.png: not an image of a known format" in result.output
+        assert "moving.webp holds 2 frames" in result.output
+        assert "enlarged x2: 1" in result.output
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+    def test_streams(self, picture: Path, ours: list[object], weights: Path) -> None:
+        command = [sys.executable, "-c", "from swinlet.cli import run; run()", "upscale", "-", "--out", "-"]
+        done = subprocess.run([*command, *map(str, ours)], input=picture.read_bytes(), capture_output=True, check=True)
+        expected = swinlet.load(weights, net_type="swinir_student").upscale(opened(picture))
+        assert np.array_equal(np.asarray(opened(done.stdout)), np.asarray(expected))
+        assert b"enlarged x2: 1" in done.stderr
+
+    def test_a_disk_that_does_not_take_it(self, tmp_path: Path, picture: Path, ours: list[object]) -> None:
+        (tmp_path / "out").write_text("no folder")
+        result = upscale(picture, "--out", tmp_path / "out" / "x" / "b.png", *ours)
+        assert result.exit_code == 1
+        assert "cannot write" in result.output
+        assert "Traceback" not in result.output
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["none.png", "--out", "out"], "there is no file or folder none.png"),
+            (["*.nothing", "--out", "out"], "nothing fits the pattern"),
+            (["in", "--out", "out.png"], "name a folder"),
+            (["in/a.png", "in/a.png", "in", "--out", ""], "--out: is empty"),
+            (["in/a.png", "--out", "in"], "in/a.png is a picture to enlarge: name another folder"),
+            (["in/a.png", "--out", "in/a.png", "--overwrite"], "is a picture to enlarge"),
+            (["in/a.png", "in/sub/a.png", "--out", "out"], "would both become out/a.png"),
+            (["in/a.png", "--out", "out", "--format", "gif"], "--format gif: must be one of png, jpg"),
+            (["in/a.png", "--out", "b.jpg", "--format", "png"], "--format png contradicts --out b.jpg"),
+            (["-", "--out", "out"], "for standard input name a file, or pass --format"),
+            (["in/a.png", "--out", "b.png", "--tile", "small"], "--tile small: must be auto, none or a number"),
+            (["in/a.png", "--out", "b.png", "--tile", "4"], "--tile 4: must be at least 8"),
+            (["in/a.png", "--out", "b.png", "--scale", "5"], "--scale 5: must be one of"),
+            (["in/a.png", "--out", "b.png", "--net-type", "x"], "--net-type x: must be one of"),
+            (["in/a.png", "--out", "b.png", "--precision", "fp16"], "fp16 needs a GPU"),
+            (["in/a.png", "--out", "b.png", "--weights", "w.pth"], "w.pth does not exist"),
+            (["in/alpha.png", "--out", "b.jpg"], r"in/alpha.png: JPEG has no transparency: choose PNG (--format png)"),
+        ],
+    )
+    def test_what_is_refused(
+        self, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (picture.parent / "sub").mkdir()
+        (picture.parent / "sub" / "a.png").write_bytes(picture.read_bytes())
+        alpha = Picture(random((4, 4, 3), np.uint8), random((4, 4), np.uint8))
+        (picture.parent / "alpha.png").write_bytes(encode(alpha, "PNG", 95))
+        before = picture.read_bytes()
+        result = upscale(*words)
+        assert result.exit_code == 2, result.output
+        assert message in result.output
+        assert picture.read_bytes() == before
