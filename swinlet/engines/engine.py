@@ -1,6 +1,7 @@
 """What all engines have in common."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 _OUT_OF_MEMORY = ("bad allocation", "bad_alloc", "allocate memory")
 
 
+@dataclass(frozen=True)
 class Engine:
     """A network that an engine computes: call it with images.
 
@@ -28,14 +30,18 @@ class Engine:
         source: what it was loaded from, for messages.
         upscale: the scale.
         in_chans: channels of images, 1 or 3.
+        window_size: side of the attention windows.
+        bytes_per_pixel: memory it takes for each LR pixel, at most.
+        run: computes.
     """
 
-    def __init__(self, name: str, source: str, upscale: int, in_chans: int, run: Run) -> None:
-        self.name = name
-        self.source = source
-        self.upscale = upscale
-        self.in_chans = in_chans
-        self._run = run
+    name: str
+    source: str
+    upscale: int
+    in_chans: int
+    window_size: int
+    bytes_per_pixel: int
+    run: Run
 
     def __call__(self, image: Tensor) -> Tensor:
         """Restore float32 (N, in_chans, h, w) in [0, 1], on the CPU, any size from 1x1; several threads may call.
@@ -49,7 +55,7 @@ class Engine:
         """
         n, _, h, w = image.shape
         try:
-            restored = self._run(image.numpy())
+            restored = self.run(image.numpy())
         except Exception as error:  # the engines raise their own classes, and RuntimeError
             if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
                 raise MemoryError(f"{self.name}: {first_line(error)}") from error

@@ -28,7 +28,10 @@ def load_onnx(model: bytes, precision: EnginePrecision, threads: int) -> Run:
     options.log_severity_level = _FATAL
     options.add_session_config_entry("session.force_spinning_stop", "1")  # else its threads disturb others
     session: Any = onnxruntime.InferenceSession(
-        model, options, providers=["CPUExecutionProvider"], enable_fallback=0  # which prints and tries the same again
+        model,
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,  # which prints and tries the same again
     )
     name = session.get_inputs()[0].name
 

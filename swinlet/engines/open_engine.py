@@ -1,6 +1,7 @@
 """From a file to an engine that computes it."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,15 @@ from swinlet.errors import CheckpointError, OptionError, SwinletError
 from swinlet.models.onnx_graph import onnx_graph
 from swinlet.models.open_network import open_weights
 from swinlet.utils.files import read_regular
+from swinlet.utils.names import printable
 
-_SCALES, _CHANNELS = (1, 2, 3, 4, 8), (1, 3)
-_KEYS = ("scale", "in_chans")
+_KNOWN: Mapping[str, Collection[int]] = {
+    "scale": (1, 2, 3, 4, 8),
+    "in_chans": (1, 3),
+    "window_size": range(1, 2**8),
+    "bytes_per_pixel": range(1, 2**40),
+}
+"""What exported files tell of their network, and the values that networks have."""
 _MAX_BYTES = 2**31 - 1  # of a protobuf message
 
 
@@ -53,19 +60,19 @@ def open_engine(
         if backend != "openvino":
             raise OptionError(f"{source} is a model of OpenVINO: use --backend openvino")
         model = _read_ir(weights, source)
-        upscale, in_chans = _checked(openvino_cpu.metadata_of(model, _KEYS), source)
+        numbers = _checked(openvino_cpu.metadata_of(model, _KNOWN), source)
     elif suffix == ".onnx":
         content = _read(weights, source)
-        upscale, in_chans = _checked(_onnx_metadata(content, source), source)
+        numbers = _checked(_onnx_metadata(content, source), source)
         model = content if backend == "onnx" else _guarded(source, "OpenVINO", openvino_cpu.read_onnx, content)
     else:
         network = open_weights(weights, key, net_type)[0]
-        upscale, in_chans = network.upscale, network.config["in_chans"]
+        numbers = (network.upscale, network.in_chans, network.window_size, network.bytes_per_pixel)
         content = onnx_graph(network, {}).SerializeToString()
         model = content if backend == "onnx" else _guarded(source, "OpenVINO", openvino_cpu.read_onnx, content)
     load, name = (load_onnx, ONNXRUNTIME) if backend == "onnx" else (openvino_cpu.load_openvino, openvino_cpu.NAME)
     run: Run = _guarded(source, name, load, model, precision, threads)
-    return Engine(name, source, upscale, in_chans, run)
+    return Engine(name, source, *numbers, run)
 
 
 def _guarded(source: str, engine: str, function: Any, *arguments: Any) -> Any:
@@ -113,14 +120,19 @@ def _onnx_metadata(content: bytes, source: str) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _checked(metadata: Mapping[str, str], source: str) -> tuple[int, int]:
-    """Scale and number of channels."""
-    missing = [key for key in _KEYS if key not in metadata]
+def _checked(metadata: Mapping[str, str], source: str) -> tuple[int, int, int, int]:
+    """The numbers of ``_KNOWN``."""
+    missing = [key for key in _KNOWN if key not in metadata]
     if missing:
         raise CheckpointError(
             f"{source} does not tell its {' and '.join(missing)}: it was not written by swinlet export"
         )
-    scale, channels = metadata["scale"], metadata["in_chans"]
-    if scale not in map(str, _SCALES) or channels not in map(str, _CHANNELS):
-        raise CheckpointError(f"{source}: scale {scale[:20]!r} or in_chans {channels[:20]!r} is none of a SwinIR")
-    return int(scale), int(channels)
+    wrong = next((key for key, values in _KNOWN.items() if _number(metadata[key]) not in values), None)
+    if wrong is not None:
+        raise CheckpointError(f"{source}: {wrong} {printable(metadata[wrong])[:40]!r} is none of a SwinIR")
+    scale, in_chans, window_size, bytes_per_pixel = (_number(metadata[key]) for key in _KNOWN)
+    return scale, in_chans, window_size, bytes_per_pixel
+
+
+def _number(text: str) -> int:
+    return int(text) if re.fullmatch("[1-9][0-9]{0,12}", text) else 0

@@ -3,6 +3,7 @@
 import io
 import tempfile
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def as_ir(model: Any, metadata: dict[str, str], half: bool) -> tuple[bytes, byte
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
-def metadata_of(model: Any, keys: tuple[str, ...]) -> dict[str, str]:
+def metadata_of(model: Any, keys: Iterable[str]) -> dict[str, str]:
     """What we have written into a model."""
     return {key: str(model.get_rt_info([SECTION, key]).value) for key in keys if model.has_rt_info([SECTION, key])}
 

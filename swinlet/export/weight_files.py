@@ -33,7 +33,9 @@ def metadata_of(network: SwinIR, options_sha256: str | None) -> dict[str, str]:
         "net_type": name_of(network),
         "config": json.dumps(config),
         "scale": str(network.upscale),
-        "in_chans": str(config["in_chans"]),
+        "in_chans": str(network.in_chans),
+        "window_size": str(network.window_size),
+        "bytes_per_pixel": str(network.bytes_per_pixel),
         **({"options_sha256": options_sha256} if options_sha256 is not None else {}),
     }
 

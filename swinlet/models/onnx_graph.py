@@ -50,7 +50,7 @@ def onnx_graph(network: SwinIR, metadata: dict[str, str], precision: WeightPreci
     graph = _Graph(precision)
     with torch.no_grad():
         _Writer(graph, network).write()
-    channels, scale = network.config["in_chans"], network.upscale
+    channels, scale = network.in_chans, network.upscale
     sizes = ["batch", channels, "height", "width"]
     enlarged = ["batch", channels, f"{scale}*height", f"{scale}*width"]
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
@@ -209,7 +209,7 @@ class _Writer:
         if network.upsampler == "":
             # Added in tokens, as in the network's convolutions: OpenVINO 2026.4.
             out = graph.add("Add", self._tokens(x), self._tokens(graph.conv(self._image(deep), network.conv_last)))
-            out = self._image(out, network.config["in_chans"])
+            out = self._image(out, network.in_chans)
         else:
             out = self._upsample(self._image(deep))
         out = graph.add("Add", graph.add("Div", out, img_range), mean)

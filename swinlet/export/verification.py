@@ -9,7 +9,7 @@ from torch import Tensor
 
 from swinlet import kernels
 from swinlet.engines import Backend, open_engine
-from swinlet.export.export import Exported
+from swinlet.export.write import Exported
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.onnx_graph import WeightPrecision
 from swinlet.models.open_network import open_weights
@@ -87,7 +87,7 @@ def verify(network: SwinIR, exported: Sequence[Exported], net_type: str | None, 
         CheckpointError: a file cannot be read back or computed.
         SwinletError: its engine is not installed.
     """
-    generator, channels = torch.Generator().manual_seed(0), network.config["in_chans"]
+    generator, channels = torch.Generator().manual_seed(0), network.in_chans
     images = [torch.rand(n, channels, h, w, generator=generator) for n, h, w in sizes(network.window_size)]
     with torch.inference_mode():
         opened = [_open(file, net_type) for file in exported]
