@@ -47,7 +47,7 @@ def contestants(weights: Path, folder: Path) -> Iterator[tuple[str, int, Call]]:
             yield f"{path} {precision}", weights.stat().st_size, partial(_eager, network, path, precision)
     for name, form, precision, engines in FILES:
         request = export_request(
-            weights, [form], out=folder, precision=precision, net_type=None, options=None, overwrite=True
+            str(weights), [form], out=folder, precision=precision, net_type=None, options=None, overwrite=True
         )
         file = export(request)[1][0]
         for engine, backend, computed in engines:

@@ -189,26 +189,6 @@ def newest_weights(folder: Path, tell: Callable[[str], None] = LOGGER.warning) -
     return next((path for path in names if path.is_file()), None)
 
 
-def weights_to_deploy(path: Path, key: str, tell: Callable[[str], None] = LOGGER.warning) -> Path:
-    """A weight file itself, or ``newest_weights`` of a run's folder.
-
-    Args:
-        path: of either.
-        key: what named it, for messages.
-        tell: is told of newer weights that are damaged.
-
-    Raises:
-        CheckpointError: a folder without weights.
-    """
-    if not path.is_dir():
-        return path
-    folder = path / "models"
-    found = newest_weights(folder, lambda text: tell(f"{key}: {text}"))
-    if found is None:
-        raise CheckpointError(f"{key}: {path} is a folder without weights in {folder}: name a weight file")
-    return found
-
-
 def unsealed_steps(folder: Path) -> list[int]:
     """Steps with weights but without manifest: an interrupted write, or files of the reference project."""
     found = {p.name.partition("_")[0] for p in folder.glob("*_G.pth")}

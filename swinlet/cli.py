@@ -1,6 +1,7 @@
 """The command line: ``swinlet prepare | train | evaluate | ...``, and the seed's ``main_train_student.py``."""
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Generator
@@ -10,10 +11,17 @@ from typing import Annotated
 
 import typer
 
-from swinlet.errors import CheckpointError, MachineError, SharedError, SwinletError, TrainingError
+from swinlet.errors import (
+    CheckpointError,
+    MachineError,
+    SharedError,
+    SwinletError,
+    TrainingError,
+    UnreachableError,
+)
 from swinlet.options import json_schema, load_options, markdown_reference
 from swinlet.utils.console import LOGGER, ProgressBar, log_to_console
-from swinlet.utils.files import write_text
+from swinlet.utils.files import write_bytes, write_text
 from swinlet.utils.memory import is_out_of_memory
 
 FAILURE, USAGE_ERROR = 1, 2
@@ -32,7 +40,7 @@ WeightFiles = Annotated[
     list[str] | None,
     typer.Option(
         "--weights",
-        help="A student's .pth or .safetensors, or a run's folder; repeat to compare.",
+        help="A student's .pth or .safetensors, a run's folder, or hf://user/model; repeat to compare.",
         metavar="[LABEL=]FILE",
     ),
 ]
@@ -40,7 +48,10 @@ TestSets = Annotated[
     list[str] | None,
     typer.Option("--testset", help="Folder with HR/ and optionally LR_bicubic/X4/; repeat for more.", metavar="DIR"),
 ]
-TeacherFile = Annotated[Path | None, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")]
+TeacherFile = Annotated[str | None, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")]
+Download = Annotated[
+    bool, typer.Option("--download", help="Let hf:// weights be fetched; without, those in the cache are used.")
+]
 NetTypes = Annotated[
     list[str] | None,
     typer.Option("--net-type", help="Network of weight files that do not tell SwinIR from V2.", metavar="[LABEL=]NAME"),
@@ -113,6 +124,7 @@ def evaluate_command(
     teacher: TeacherFile = None,
     testset: TestSets = None,
     scale: Annotated[int | None, typer.Option(help="Needed without weights; else theirs.")] = None,
+    download: Download = False,
     net_type: NetTypes = None,
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns of each image.")
@@ -139,6 +151,7 @@ def evaluate_command(
             weights or [],
             testset or [],
             teacher=teacher,
+            download=download,
             scale=scale,
             net_types=net_type or [],
             self_ensemble=self_ensemble,
@@ -172,11 +185,13 @@ def upscale_command(
     ],
     out: Annotated[str, typer.Option("--out", help="Folder, or file for one picture; - for standard output.")],
     weights: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--weights", help="A .pth or .safetensors, or a run's folder; default: the student that comes along."
+            "--weights",
+            help="A .pth or .safetensors, a run's folder, or hf://user/model; default: the student that comes along.",
         ),
     ] = None,
+    download: Download = False,
     scale: Annotated[int | None, typer.Option(help="Checked against the weights; chooses among those here.")] = None,
     net_type: Annotated[
         str | None, typer.Option("--net-type", help="Network of weights that do not tell SwinIR from V2.")
@@ -211,6 +226,7 @@ def upscale_command(
             weights=weights,
             scale=scale,
             net_type=net_type,
+            download=download,
             self_ensemble=self_ensemble,
             tile=tile,
             tile_overlap=tile_overlap,
@@ -233,6 +249,7 @@ def report_command(
     ],
     out: Annotated[Path, typer.Option("--out", help="The page to write.", metavar="FILE")],
     teacher: TeacherFile = None,
+    download: Download = False,
     testset: TestSets = None,
     net_type: NetTypes = None,
     crop: Annotated[
@@ -262,6 +279,7 @@ def report_command(
         request = report_request(
             runs,
             teacher=teacher,
+            download=download,
             testsets=testset or [],
             net_types=net_type or [],
             crops=crop or [],
@@ -282,7 +300,7 @@ def report_command(
 
 @app.command("export")
 def export_command(
-    weights: Annotated[Path, typer.Argument(help="A .pth or .safetensors, or a run's folder.", metavar="WEIGHTS")],
+    weights: Annotated[str, typer.Argument(help="A .pth or .safetensors, or a run's folder.", metavar="WEIGHTS")],
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", help="safetensors (default), pth, onnx, openvino; repeat for more.", metavar="NAME"),
@@ -296,6 +314,7 @@ def export_command(
         Path | None,
         typer.Option("--options", help="The training's option file, to note its checksum; default: the run's."),
     ] = None,
+    download: Download = False,
     check: Annotated[bool, typer.Option("--verify", help="Compare with the network, and measure.")] = False,
     latency_size: Annotated[
         int, typer.Option(min=0, help="Side of the LR image for latency; 0: do not measure.")
@@ -317,6 +336,7 @@ def export_command(
             net_type=net_type,
             options=options,
             overwrite=overwrite,
+            download=download,
         )
         network, exported = export(request)
         for file in exported:
@@ -325,6 +345,53 @@ def export_command(
             verified = verify(network, exported, request.net_type, latency_size)
             typer.echo(as_text(verified))
             report_problems(verified.problems(request.precision))
+
+
+@app.command("push-to-hub")
+def push_command(
+    weights: Annotated[str, typer.Argument(help="A .pth or .safetensors, or a run's folder.", metavar="WEIGHTS")],
+    model: Annotated[str, typer.Argument(help="Where to, on the Hugging Face hub.", metavar="USER/MODEL")],
+    private: Annotated[bool, typer.Option("--private", help="A new model is shown to its owners alone.")] = False,
+    card: Annotated[
+        Path | None, typer.Option("--card", help="README.md of the model; default: one is made.", metavar="FILE")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", help="Of swinlet evaluate --json, for the card.", metavar="FILE")
+    ] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="Of the weights, e.g. apache-2.0.")] = None,
+    net_type: Annotated[
+        str | None, typer.Option("--net-type", help="Network of weights that do not tell SwinIR from V2.")
+    ] = None,
+    download: Download = False,
+    message: Annotated[str, typer.Option("--message", help="Of the commit.")] = "Upload weights with swinlet",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write the files to.", metavar="DIR")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; say what would be sent.")] = False,
+) -> None:
+    """Publish a network on the Hugging Face hub: model.safetensors and a model card.
+
+    Files of these names that the model has are replaced, in one commit. Log in first with `hf auth login`, or set
+    HF_TOKEN.
+    """
+    with user_errors():
+        from swinlet.hub import PREFIX, upload
+        from swinlet.publish import files_to_publish
+
+        if not message:
+            raise SwinletError("--message: is empty")
+        files = files_to_publish(
+            weights, model, net_type=net_type, card=card, scores=scores, licence=licence, download=download
+        )
+        if out is not None:
+            check_writable(*(out / name for name in files))
+            for name, content in files.items():
+                write_bytes(out / name, content)
+        for name, content in files.items():
+            typer.echo(f"{name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+        if dry_run:
+            typer.echo(f"nothing was sent; without --dry-run these go to {model}{' (private)' * private}")
+        else:
+            typer.echo(f"published: {upload(model, files, private=private, message=message)}")
+            typer.echo(f"name it {PREFIX}{model}")
 
 
 @app.command("info")
@@ -390,7 +457,7 @@ def user_errors(
     except SwinletError as error:
         LOGGER.error("%s", error)
         unwritten = isinstance(error, CheckpointError) and isinstance(error.__cause__, OSError)
-        failed = unwritten or isinstance(error, MachineError | TrainingError)
+        failed = unwritten or isinstance(error, MachineError | TrainingError | UnreachableError)
         raise typer.Exit(FAILURE if failed else USAGE_ERROR) from error
     except OSError as error:
         LOGGER.error("%s", f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)

@@ -5,6 +5,8 @@ SwinletError
 ├── DataError         images and folders
 │   └── MachineError  the machine cannot read or write them now
 ├── CheckpointError   weight files and saved runs
+│   └── HubError      models on the Hugging Face hub
+│       └── UnreachableError  it cannot be reached, or not now
 ├── TrainingError     a run that cannot go on
 └── SharedError       one that another process of the run tells of
 """
@@ -28,6 +30,14 @@ class MachineError(DataError):
 
 class CheckpointError(SwinletError):
     """Raised for weight files that are missing, unreadable, or belong to another network."""
+
+
+class HubError(CheckpointError):
+    """Raised for models on the hub that do not exist, that may not be read or written, or that arrive damaged."""
+
+
+class UnreachableError(HubError):
+    """Raised where the hub cannot be reached, or cannot serve what is asked for now."""
 
 
 class TrainingError(SwinletError):

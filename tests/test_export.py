@@ -19,7 +19,8 @@ from swinlet.engines.engine import Backend
 from swinlet.export import verification
 from swinlet.export.verification import sizes
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.open_network import name_of, open_weights
+from swinlet.models.open_network import open_weights
+from swinlet.models.select_network import net_type_of
 from swinlet.weights import read_weight_file
 from tests.small_run import NET
 
@@ -40,7 +41,7 @@ def saved(folder: Path, net: SwinIR) -> Path:
     """As a run saves it: 1_E.pth, and what the tensors do not tell beside it."""
     path = folder / "1_E.pth"
     torch.save(net.official_state_dict(), path)
-    record = {"net_type": name_of(net), "img_range": net.img_range}
+    record = {"net_type": net_type_of(net), "img_range": net.img_range}
     (folder / "1.json").write_text(json.dumps({"network": record}))
     return path
 

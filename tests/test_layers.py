@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 # From top to bottom. A module may import from its own group and from those below it.
 LAYERS = [
     ["swinlet.cli"],
-    ["swinlet.report"],
+    ["swinlet.report", "swinlet.publish"],
+    ["swinlet.model_card"],
     ["swinlet.train", "swinlet.evaluation", "swinlet.export", "swinlet.upscale", "swinlet.installation"],
     ["swinlet.watch"],
     ["swinlet.validation", "swinlet.utils.run_log"],
@@ -27,8 +28,10 @@ LAYERS = [
     ["swinlet.models.select_network"],
     ["swinlet.models", "swinlet.data", "swinlet.inference"],
     ["swinlet.kernels", "swinlet.tiles"],
+    ["swinlet.find_weights"],
     [
         "swinlet.checkpoint",
+        "swinlet.hub",
         "swinlet.weights",
         "swinlet.archive",
         "swinlet.metrics",

@@ -38,7 +38,8 @@ class EvaluationRequest:
         weights: the students.
         testsets: folders, see ``open_testset``.
         restore: device, precision, tiles, self-ensemble.
-        teacher: weight file.
+        teacher: weight file, as ``NamedFile.word``.
+        download: let ``hf://`` weights be fetched.
         scale: needed without networks; otherwise theirs, and others are refused.
         net_types: label (None: all) -> net_type of weight files that do not tell V1 from V2.
         save_images: folder for all pictures, ``<folder>/<test set>/<model>/<image>.png``.
@@ -48,7 +49,8 @@ class EvaluationRequest:
     weights: tuple[NamedFile, ...]
     testsets: tuple[Path, ...]
     restore: RestoreOptions
-    teacher: Path | None = None
+    teacher: str | None = None
+    download: bool = False
     scale: int | None = None
     net_types: Mapping[str | None, str] = field(default_factory=dict[str | None, str])
     save_images: Path | None = None
@@ -68,6 +70,7 @@ def evaluate(request: EvaluationRequest, bar: ProgressBar) -> Evaluation:
         scale=request.scale,
         net_types=request.net_types,
         options=request.restore,
+        download=request.download,
     )
     scale = request.scale or (contenders[0].network.upscale if contenders else None)
     if scale is None:

@@ -1,18 +1,20 @@
 """The networks to be scored, opened from their files."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swinlet.checkpoint import weights_to_deploy
 from swinlet.errors import CheckpointError
 from swinlet.evaluation.results import RESERVED, TEACHER, ModelCard
+from swinlet.find_weights import find_weights
+from swinlet.hub import PREFIX, is_hub_word
 from swinlet.inference import RestoreOptions, Restorer
 from swinlet.models.cost import multiply_adds, parameter_count
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.open_network import AmbiguousNetworkError, name_of, open_network
-from swinlet.models.select_network import select_network
+from swinlet.models.open_network import AmbiguousNetworkError, open_network
+from swinlet.models.select_network import net_type_of, select_network
 from swinlet.options.schema import NetworkOptions
 from swinlet.utils.files import sha256_of
 from swinlet.utils.names import distinct
@@ -21,15 +23,15 @@ from swinlet.weights import WeightFile, read_weight_file
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A weight file, or a run's folder.
+    """Weights, and what they are called.
 
     Attributes:
-        path: of it.
-        label: to show it under; None: made from its path.
-        origin: what named it, for messages.
+        word: names them, see ``find_weights``.
+        label: to show them under; None: made from the word.
+        origin: what named them, for messages.
     """
 
-    path: Path
+    word: str
     label: str | None = None
     origin: str = "--weights"
 
@@ -50,6 +52,7 @@ def open_contenders(
     scale: int | None,
     net_types: Mapping[str | None, str],
     options: RestoreOptions,
+    download: bool = False,
 ) -> tuple[list[Contender], list[str]]:
     """Open the students and the teacher; what cannot be opened becomes a problem and leaves the others alone.
 
@@ -59,6 +62,7 @@ def open_contenders(
         scale: the scale wanted; None: that of the first network.
         net_types: label -> net_type of files that do not tell V1 from V2; None -> that of all such files.
         options: how they will restore.
+        download: let ``hf://`` weights be fetched.
 
     Returns:
         Contenders of one scale and one number of channels, the teacher last, and the problems.
@@ -71,7 +75,7 @@ def open_contenders(
     files = [*weights, *([teacher] if teacher is not None else [])]
     for label, named in zip(labels, files, strict=False):
         try:
-            path = weights_to_deploy(named.path, named.origin, problems.append)
+            path = find_weights(named.word, named.origin, download=download, tell=problems.append)
             network, file = _open(path, named.origin, label, scale, net_types)
             _check_alike(network, file.source, scale, found)
             found.append(_contender(network, file, label, options))
@@ -91,9 +95,11 @@ def _open(
         kinds = " or ".join(f"--net-type {label}={kind}" for kind in ("swinir_student", "swinir_student_v2"))
         raise CheckpointError(f"{error}: pass {kinds}") from error
     if label in net_types and select_network(net_types[label]).block is not network.block:
-        raise CheckpointError(f"{file.source}: --net-type says {net_types[label]}, but it records {name_of(network)}")
+        raise CheckpointError(
+            f"{file.source}: --net-type says {net_types[label]}, but it records {net_type_of(network)}"
+        )
     if scale == 3 and network.upscale == 2 and network.upsampler == "nearest+conv":  # the same weights serve both
-        network = open_network(file, section=NetworkOptions(net_type=name_of(network), upscale=3))
+        network = open_network(file, section=NetworkOptions(net_type=net_type_of(network), upscale=3))
     return network, file
 
 
@@ -116,7 +122,7 @@ def _contender(network: SwinIR, file: WeightFile, label: str, options: RestoreOp
         role="teacher" if label == TEACHER else "student",
         path=str(file.path),
         sha256=sha256_of(file.path),
-        net_type=name_of(network),
+        net_type=net_type_of(network),
         in_chans=network.config["in_chans"],
         parameters=parameter_count(network),
         multiply_adds=multiply_adds(network),
@@ -129,16 +135,21 @@ def _labels(weights: Sequence[NamedFile]) -> list[str]:
     taken = set(RESERVED)
     labels: list[str] = []
     for file in weights:
-        names = [file.label] if file.label is not None else list(_names(file.path))
+        names = [file.label] if file.label is not None else list(_names(file.word))
         name = next((name for name in names if name not in taken), distinct(names[-1], taken))
         taken.add(name)
         labels.append(name)
     return labels
 
 
-def _names(path: Path) -> Iterator[str]:
-    """Names for a weight file, shortest first: a run's folder name, a file's name, both."""
-    path = Path(os.path.abspath(path))  # without ".."
+def _names(word: str) -> Iterator[str]:
+    """Names for weights, shortest first: a model's, a run's folder's or a file's name, then longer ones."""
+    if is_hub_word(word):
+        user, *model = re.split("[/@]", word.removeprefix(PREFIX))
+        yield from model[:1]
+        yield " ".join([user, *model])
+        return
+    path = Path(os.path.abspath(word))  # without ".."
     if path.is_dir():
         yield path.name
         return

@@ -22,7 +22,8 @@ def evaluation_request(
     weights: Sequence[str],
     testsets: Sequence[str],
     *,
-    teacher: Path | None,
+    teacher: str | None,
+    download: bool,
     scale: int | None,
     net_types: Sequence[str],
     self_ensemble: bool,
@@ -52,10 +53,11 @@ def evaluation_request(
     if faults:
         raise OptionError("\n".join(faults))
     return EvaluationRequest(
-        weights=tuple(NamedFile(path, label) for label, path in map(labelled_path, weights)),
+        weights=tuple(NamedFile(word, label) for label, word in map(labelled, weights)),
         testsets=folders,
         restore=RestoreOptions(place, cast("Precision", precision), self_ensemble, tile, overlap),
         teacher=teacher,
+        download=download,
         scale=scale,
         net_types=types,
         save_images=save_images,
@@ -96,12 +98,12 @@ def device_of(device: str, precision: str, latency_size: int, faults: list[str])
     return place
 
 
-def labelled_path(word: str) -> tuple[str | None, Path]:
+def labelled(word: str) -> tuple[str | None, str]:
     """``C=models/1_E.pth`` -> label C and the path; a path that has a ``=`` of its own stays whole."""
     label, equals, path = word.partition("=")
     if not equals or not label or not path or "/" in label or "\\" in label or _exists(word):
-        return None, Path(word)
-    return label, Path(path)
+        return None, word
+    return label, path
 
 
 def _exists(word: str) -> bool:

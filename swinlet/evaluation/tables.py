@@ -36,8 +36,8 @@ def as_markdown(evaluation: Evaluation) -> str:
     """The same as Markdown, with the PSNR-Y of each image and the provenance."""
     parts: list[str] = []
     for result in evaluation.sets:
-        parts += [f"### {title(result, evaluation)}", _piped(score_table(result, evaluation))]
-        parts += [f"{HEADINGS['psnr_y']} of each image (dB):", _piped(image_table(result))]
+        parts += [f"### {title(result, evaluation)}", piped(score_table(result, evaluation))]
+        parts += [f"{HEADINGS['psnr_y']} of each image (dB):", piped(image_table(result))]
     for heading, lines in _sections(evaluation):
         parts.append("\n".join([f"{heading}:", "", *(f"- {line}" for line in lines)]))
     provenance = [f"- {key}: {value}" for key, value in evaluation.provenance.items() if value not in (None, False)]
@@ -176,7 +176,8 @@ def _aligned(table: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _piped(table: Sequence[Sequence[str]]) -> str:
+def piped(table: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, its first row being headings."""
     rows = [[" ".join(re.sub(r"([\\|*_`<\[])", r"\\\1", text).split()) for text in row] for row in table]
     rows.insert(1, ["---", *["---:"] * (len(table[0]) - 1)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

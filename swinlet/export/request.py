@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from swinlet.checkpoint import weights_to_deploy
 from swinlet.errors import OptionError
+from swinlet.find_weights import find_weights
 from swinlet.models.onnx_graph import WeightPrecision
 from swinlet.options.names import NETWORKS
 
@@ -35,7 +35,7 @@ class ExportRequest:
 
 
 def export_request(
-    weights: Path,
+    weights: str,
     formats: Sequence[str],
     *,
     out: Path | None,
@@ -43,20 +43,23 @@ def export_request(
     net_type: str | None,
     options: Path | None,
     overwrite: bool,
+    download: bool = False,
 ) -> ExportRequest:
     """Check and translate what ``swinlet export`` was given.
 
     Args:
-        weights: a weight file, or a run's folder.
+        weights: a word for ``find_weights``.
         formats: none: that of the suffix of ``out``, or safetensors.
         out: a file, where there is one format; or a folder; None: the current folder.
         precision: "fp32", "fp16" or "int8".
         net_type: of weight files that do not tell V1 from V2.
         options: None: the newest in the folder of the run that the weights lie in.
         overwrite: existing files, but never the weights themselves.
+        download: as for ``find_weights``.
 
     Raises:
         CheckpointError: a folder without weights.
+        HubError: see ``find_weights``.
         OptionError: naming every fault.
     """
     faults = [f"--format {word}: must be one of {', '.join(SUFFIXES)}" for word in formats if word not in SUFFIXES]
@@ -68,9 +71,9 @@ def export_request(
         faults.append(f"--options {options}: there is no such file")
     if faults:
         raise OptionError("\n".join(faults))
-    file = weights_to_deploy(weights, "WEIGHTS")
+    file = find_weights(weights, "WEIGHTS", download=download)
     wanted = cast("list[Format]", list(dict.fromkeys(formats))) or [_format_of(out)]
-    name = weights.absolute().name if weights.is_dir() else file.stem
+    name = Path(weights).absolute().name if Path(weights).is_dir() else file.stem
     if precision != "fp32":
         name = f"{name}_{precision}"
     outputs = _outputs(wanted, out, name)

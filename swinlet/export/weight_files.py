@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.onnx_graph import WeightPrecision
-from swinlet.models.open_network import name_of
+from swinlet.models.select_network import net_type_of
 from swinlet.weights import PTH_METADATA
 
 FORMAT_VERSION = "1"
@@ -30,7 +30,7 @@ def metadata_of(network: SwinIR, options_sha256: str | None) -> dict[str, str]:
     config = {key: value for key, value in network.config.items() if key != "drop_path_rate"}
     return {
         "format_version": FORMAT_VERSION,
-        "net_type": name_of(network),
+        "net_type": net_type_of(network),
         "config": json.dumps(config),
         "scale": str(network.upscale),
         "in_chans": str(network.in_chans),
@@ -40,7 +40,7 @@ def metadata_of(network: SwinIR, options_sha256: str | None) -> dict[str, str]:
     }
 
 
-def as_safetensors(network: SwinIR, options_sha256: str | None, precision: WeightPrecision) -> bytes:
+def as_safetensors(network: SwinIR, options_sha256: str | None = None, precision: WeightPrecision = "fp32") -> bytes:
     """A .safetensors file of a network."""
     state, metadata = _portable(network, options_sha256, precision)
     return safetensors.torch.save(state, {"format": "pt", **metadata})
@@ -64,7 +64,7 @@ def _portable(
     _change_range(state, network.img_range / img_range)
     if network.block is not SwinIR.block:
         # Computed as a SwinIR, these weights make nonsense: a tensor that no other loader knows keeps it from them.
-        state[name_of(network)] = torch.ones(1)
+        state[net_type_of(network)] = torch.ones(1)
     if precision == "fp16":
         state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     return {name: value.clone() for name, value in state.items()}, metadata  # blocks share their buffers

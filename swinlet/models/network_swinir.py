@@ -330,7 +330,7 @@ class SwinIR(nn.Module):
         dim, heads = self.config["embed_dim"], max(self.config["num_heads"])
         body = 24 * dim + 4 * heads * self.block_window**2
         if self.upsampler == "nearest+conv":
-            tail = 4 * UPSAMPLER_WIDTH * self.upscale**2
+            tail = 5 * UPSAMPLER_WIDTH * self.upscale**2
         else:
             tail = 4 * UPSAMPLER_WIDTH + 8 * self.in_chans * self.upscale**2
         return 4 * max(body, tail)

@@ -10,7 +10,7 @@ from torch import Tensor
 from swinlet.errors import CheckpointError, OptionError
 from swinlet.models.architecture import disagreements, read_architecture
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.select_network import check_recorded, given_config, select_network
+from swinlet.models.select_network import check_recorded, given_config, net_type_of, select_network
 from swinlet.options import NetworkOptions
 from swinlet.options.names import NETWORKS
 from swinlet.weights import (
@@ -90,13 +90,8 @@ def open_weights(path: Path, key: str, net_type: str | None = None) -> tuple[Swi
     except AmbiguousNetworkError as error:
         raise CheckpointError(f"{error}: pass --net-type swinir_student or --net-type swinir_student_v2") from error
     if net_type is not None and select_network(net_type).block is not network.block:
-        raise CheckpointError(f"{file.source}: --net-type says {net_type}, but it records {name_of(network)}")
+        raise CheckpointError(f"{file.source}: --net-type says {net_type}, but it records {net_type_of(network)}")
     return network.eval().requires_grad_(False), file
-
-
-def name_of(network: SwinIR) -> str:
-    """The ``net_type`` of a network."""
-    return next(name for name in NETWORKS if select_network(name) is type(network))
 
 
 def _refuse_shared(file: WeightFile) -> None:

@@ -42,6 +42,11 @@ def select_network(net_type: str) -> type[SwinIR]:
     return named_class(NETWORKS, net_type)
 
 
+def net_type_of(network: SwinIR) -> str:
+    """The ``net_type`` of a network."""
+    return next(name for name in NETWORKS if select_network(name) is type(network))
+
+
 def check_recorded(network: SwinIR, recorded: Recorded, source: str) -> None:
     """Refuse weights that fit by name and shape, but were saved by a network that computes something else.
 

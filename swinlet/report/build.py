@@ -32,7 +32,8 @@ class ReportRequest:
     Attributes:
         runs: label (None: A, B, C, ...) and path of each.
         restore: device and precision for restoring the test images.
-        teacher: weight file; None: that of the runs' options.
+        teacher: weight file, as ``NamedFile.word``; None: that of the runs' options.
+        download: let an ``hf://`` teacher be fetched.
         testsets: folders as for ``swinlet evaluate``; none: the test sets of the runs' options.
         net_types: as for ``swinlet evaluate``.
         crops: image name -> the detail to show.
@@ -43,7 +44,8 @@ class ReportRequest:
 
     runs: tuple[tuple[str | None, Path], ...]
     restore: RestoreOptions
-    teacher: Path | None = None
+    teacher: str | None = None
+    download: bool = False
     testsets: tuple[Path, ...] = ()
     net_types: Mapping[str | None, str] = field(default_factory=dict[str | None, str])
     crops: Mapping[str, Crop] = field(default_factory=dict[str, Crop])
@@ -101,11 +103,16 @@ class _Evidence:
         """Restore and score all test images, then look inside the networks."""
         request = self._request
         contenders, faults = open_contenders(
-            [NamedFile(run.weights, run.label, f"run {run.label}") for run in self._runs if run.weights is not None],
+            [
+                NamedFile(str(run.weights), run.label, f"run {run.label}")
+                for run in self._runs
+                if run.weights is not None
+            ],
             self._teacher(),
             scale=None,
             net_types=request.net_types,
             options=request.restore,
+            download=request.download,
         )
         self.problems += faults
         if not contenders:
@@ -137,7 +144,7 @@ class _Evidence:
         others = [f"{run.label} ({other})" for run, other in taught if not _same_file(path, other)]
         if others:
             self.notes.append(f"Shown is the teacher {path}; another one taught {', '.join(others)}.")
-        return NamedFile(path, origin=f"run {first.label}: path.pretrained_netTeacher (or name it with --teacher)")
+        return NamedFile(str(path), origin=f"run {first.label}: path.pretrained_netTeacher (or name it with --teacher)")
 
     def _testsets(self, first: Contender) -> list[OpenTestSet]:
         scale, n_channels = first.network.upscale, first.network.config["in_chans"]

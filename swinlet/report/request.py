@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from swinlet.errors import DataError, OptionError
-from swinlet.evaluation.request import device_of, folders_of, labelled_path, net_types_of
+from swinlet.evaluation.request import device_of, folders_of, labelled, net_types_of
 from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
 from swinlet.report.build import ReportRequest
@@ -17,7 +17,8 @@ MIN_SIDE = 8
 def report_request(
     runs: Sequence[str],
     *,
-    teacher: Path | None,
+    teacher: str | None,
+    download: bool,
     testsets: Sequence[str],
     net_types: Sequence[str],
     crops: Sequence[str],
@@ -48,9 +49,10 @@ def report_request(
     if faults:
         raise OptionError("\n".join(faults))
     return ReportRequest(
-        runs=tuple(map(labelled_path, runs)),
+        runs=tuple((label, Path(word)) for label, word in map(labelled, runs)),
         restore=RestoreOptions(place, cast("Precision", precision)),
         teacher=teacher,
+        download=download,
         testsets=folders,
         net_types=types,
         crops=chosen,

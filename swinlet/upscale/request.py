@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from swinlet.errors import OptionError
@@ -34,9 +33,10 @@ def upscale_request(
     pictures: Sequence[str],
     out: str,
     *,
-    weights: Path | None,
+    weights: str | None,
     scale: int | None,
     net_type: str | None,
+    download: bool,
     self_ensemble: bool,
     tile: str,
     tile_overlap: int | None,
@@ -66,6 +66,7 @@ def upscale_request(
         weights,
         scale=scale,
         net_type=net_type,
+        download=download,
         device=device,
         precision=cast("Precision", precision),
         tile=side,

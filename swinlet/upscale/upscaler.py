@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from swinlet.checkpoint import newest_weights
 from swinlet.errors import CheckpointError, DataError, OptionError
+from swinlet.find_weights import find_weights
 from swinlet.inference import Network, RestoreOptions, Restorer, Tile
 from swinlet.models.open_network import AmbiguousNetworkError, open_network
 from swinlet.options import Precision
@@ -32,6 +32,7 @@ def load(
     *,
     scale: int | None = None,
     net_type: str | None = None,
+    download: bool = False,
     device: str = "auto",
     precision: Precision = "fp32",
     tile: Tile = "auto",
@@ -44,10 +45,11 @@ def load(
     >>> upscaler.upscale(Image.open("photo.jpg")).save("large.png")
 
     Args:
-        weights: a .safetensors or .pth file, or a run's folder, whose newest weights to deploy are taken; None: the
-            student that comes with the package.
+        weights: a .safetensors or .pth file; a run's folder, whose newest weights to deploy are taken;
+            "hf://user/model" of the Hugging Face hub; None: the student that comes with the package.
         scale: what the network must enlarge by; without ``weights`` it chooses among those that come with the package.
         net_type: "swinir_student" or "swinir_student_v2", of a file that does not tell them apart.
+        download: let "hf://" weights be fetched; without, those in the cache are used.
         device: "auto" (CUDA where present, else MPS, else the CPU), "cpu", "cuda", "cuda:1", "mps".
         precision: of matrix products and convolutions.
         tile: side in LR pixels of the squares that are restored one by one; "auto": the whole image if the memory that
@@ -56,7 +58,7 @@ def load(
         self_ensemble: the mean over the eight flips and quarter turns: eight times the work, about 0.1 dB better.
 
     Raises:
-        CheckpointError: the file is missing, unreadable, no SwinIR, or of another scale.
+        CheckpointError: the file is missing, unreadable, no SwinIR, or of another scale; HubError among them.
         OptionError: a device or a precision that is not there, tiles that are too small.
     """
     place = inference_device(device)
@@ -67,23 +69,16 @@ def load(
     if fault is not None:
         raise OptionError(fault)
     options = RestoreOptions(place, precision, self_ensemble, tile, overlap)
-    return Upscaler(_open(weights, scale, net_type), options)
+    return Upscaler(_open(weights, scale, net_type, download), options)
 
 
-def _open(weights: str | Path | None, scale: int | None, net_type: str | None) -> Network:
+def _open(weights: str | Path | None, scale: int | None, net_type: str | None, download: bool) -> Network:
     if weights is None:
         if (scale or DEFAULT_SCALE) not in SHIPPED:
             ours = ", ".join(f"x{known}" for known in SHIPPED)
             raise OptionError(f"scale {scale}: the student that comes with swinlet is {ours}: name weights of your own")
         weights = SHIPPED[scale or DEFAULT_SCALE]
-    path = Path(weights)
-    if path.is_dir():
-        newest = newest_weights(path / "models")
-        if newest is None:
-            raise CheckpointError(
-                f"weights: {path} is a folder without weights in {path / 'models'}: name a weight file"
-            )
-        path = newest
+    path = find_weights(str(weights), "weights", download=download)
     file = read_weight_file(path, "weights")
     try:
         network = open_network(file, default_type=net_type)

@@ -63,7 +63,12 @@ def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> No
 
 def write_text(path: Path, text: str) -> None:
     """``write_atomic`` of UTF-8 text; what UTF-8 cannot hold, as in file names that are not of it, becomes "?"."""
-    write_atomic(path, lambda file: file.write(text.encode(errors="replace")))
+    write_bytes(path, text.encode(errors="replace"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """``write_atomic`` of what is in memory."""
+    write_atomic(path, lambda file: file.write(content))
 
 
 def sync_folder(folder: Path) -> None:
