@@ -141,7 +141,7 @@ def test_export_commands(command: str, sandbox: Path, monkeypatch: pytest.Monkey
     for engine in ("onnx", "onnxruntime", "openvino"):
         pytest.importorskip(engine)
     monkeypatch.chdir(sandbox)
-    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--latency-size", "8"])
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--latency-size", "8", "--overwrite"])
     assert result.exit_code == 0, result.output
     assert (sandbox / re.findall(r"--out (\S+)", command)[0]).exists()
 

@@ -58,13 +58,14 @@ def _portable(
     network: SwinIR, options_sha256: str | None, precision: WeightPrecision
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     state = network.official_state_dict(_mask_size(network.config))
-    img_range = 255.0 if network.config["window_size"] == 7 else 1.0  # as spandrel tells them apart
     metadata = metadata_of(network, options_sha256)
-    metadata["config"] = json.dumps(json.loads(metadata["config"]) | {"img_range": img_range})
-    _change_range(state, network.img_range / img_range)
     if network.block is not SwinIR.block:
         # Computed as a SwinIR, these weights make nonsense: a tensor that no other loader knows keeps it from them.
         state[net_type_of(network)] = torch.ones(1)
+    else:
+        img_range = 255.0 if network.config["window_size"] == 7 else 1.0  # as spandrel tells them apart
+        _change_range(state, network.img_range / img_range)
+        metadata["config"] = json.dumps(json.loads(metadata["config"]) | {"img_range": img_range})
     if precision == "fp16":
         state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     return {name: value.clone() for name, value in state.items()}, metadata  # blocks share their buffers
