@@ -21,6 +21,7 @@ from swinlet.export.verification import sizes
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.open_network import open_weights
 from swinlet.models.select_network import net_type_of
+from swinlet.utils.files import sha256_of
 from swinlet.weights import read_weight_file
 from tests.small_run import NET
 
@@ -135,6 +136,9 @@ class TestWeightFiles:
             image = torch.rand(1, net.in_chans, *size)
             torch.testing.assert_close(theirs.model.eval()(image), net(image), atol=1e-4, rtol=1e-4)
             torch.testing.assert_close(ours(image), net(image), atol=1e-4, rtol=1e-4)
+        again = tmp_path / f"again{suffix}"
+        assert swinlet_export(file, "--out", again).exit_code == 0
+        assert sha256_of(again) == sha256_of(file)
 
     def test_masks_are_small(self, tmp_path: Path) -> None:
         weights = saved(tmp_path, network(window_size=8, img_size=128))

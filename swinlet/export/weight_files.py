@@ -20,14 +20,17 @@ _ASSUMED_SIZE = 64
 """The ``img_size`` that spandrel and we assume where the first RSTB has no mask to read it off."""
 
 
-def metadata_of(network: SwinIR, options_sha256: str | None) -> dict[str, str]:
+def metadata_of(
+    network: SwinIR, options_sha256: str | None, changes: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """What the files tell of a network besides its weights.
 
     Args:
         network: the network.
         options_sha256: of the training's option file, if it is known.
+        changes: of its arguments, where the file holds an equal network.
     """
-    config = {key: value for key, value in network.config.items() if key != "drop_path_rate"}
+    config = {key: value for key, value in network.config.items() if key != "drop_path_rate"} | (changes or {})
     return {
         "format_version": FORMAT_VERSION,
         "net_type": net_type_of(network),
@@ -43,7 +46,17 @@ def metadata_of(network: SwinIR, options_sha256: str | None) -> dict[str, str]:
 def as_safetensors(network: SwinIR, options_sha256: str | None = None, precision: WeightPrecision = "fp32") -> bytes:
     """A .safetensors file of a network."""
     state, metadata = _portable(network, options_sha256, precision)
-    return safetensors.torch.save(state, {"format": "pt", **metadata})
+    return _in_order(safetensors.torch.save(state, {"format": "pt", **metadata}))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A .safetensors file with sorted metadata: the library writes them in any order, so that checksums would differ."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # values begin at multiples of 8
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def as_pth(network: SwinIR, options_sha256: str | None, precision: WeightPrecision) -> bytes:
@@ -57,15 +70,17 @@ def as_pth(network: SwinIR, options_sha256: str | None, precision: WeightPrecisi
 def _portable(
     network: SwinIR, options_sha256: str | None, precision: WeightPrecision
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    state = network.official_state_dict(_mask_size(network.config))
-    metadata = metadata_of(network, options_sha256)
+    img_size = _mask_size(network.config)
+    state = network.official_state_dict(img_size)
+    changes: dict[str, Any] = {"img_size": img_size}
     if network.block is not SwinIR.block:
         # Computed as a SwinIR, these weights make nonsense: a tensor that no other loader knows keeps it from them.
         state[net_type_of(network)] = torch.ones(1)
     else:
         img_range = 255.0 if network.config["window_size"] == 7 else 1.0  # as spandrel tells them apart
         _change_range(state, network.img_range / img_range)
-        metadata["config"] = json.dumps(json.loads(metadata["config"]) | {"img_range": img_range})
+        changes["img_range"] = img_range
+    metadata = metadata_of(network, options_sha256, changes)
     if precision == "fp16":
         state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     return {name: value.clone() for name, value in state.items()}, metadata  # blocks share their buffers
