@@ -77,10 +77,12 @@ def check(file: Path, net: SwinIR, backend: Backend, tolerance: float = 1e-4) ->
 )
 def test_onnx_equals_the_network(change: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
     net = network(**change)
     weights = saved(tmp_path, net)
     result = swinlet_export(weights, "--out", tmp_path / "x.onnx")
     assert result.exit_code == 0, result.output
+    onnx.checker.check_model(str(tmp_path / "x.onnx"), full_check=True)
     check(tmp_path / "x.onnx", net, "onnx")
 
 
@@ -255,6 +257,7 @@ class TestCommand:
             (["--precision", "int8", "--format", "openvino"], "takes longer"),
             (["--out", "x.onnx", "--format", "pth"], "files of format pth end with .pth"),
             (["--out", "x.onnx", "--format", "pth", "--format", "onnx"], "one file for 2 formats"),
+            (["--out", "x.pt"], "--out x.pt: ends with none of .safetensors, .pth, .onnx, .xml"),
             (["--net-type", "swin"], "--net-type swin: must be one of"),
             (["--options", "nowhere.json"], "--options nowhere.json: there is no such file"),
         ],

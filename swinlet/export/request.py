@@ -1,5 +1,6 @@
 """From the words of a command line to an ``ExportRequest``."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,9 @@ def _format_of(out: Path | None) -> Format:
 
 def _outputs(formats: Sequence[Format], out: Path | None, name: str) -> dict[Format, Path]:
     known = out is not None and not out.is_dir() and out.suffix.lower() in SUFFIXES.values()
+    if out is not None and not known and not out.is_dir() and re.fullmatch(r"\.[a-zA-Z]+", out.suffix):
+        ends = ", ".join(SUFFIXES.values())
+        raise OptionError(f"--out {out}: ends with none of {ends}; a folder of this name has to exist")
     if out is None or not known:
         folder = Path() if out is None else out
         return {kind: folder / f"{name}{SUFFIXES[kind]}" for kind in formats}

@@ -20,9 +20,7 @@ _ASSUMED_SIZE = 64
 """The ``img_size`` that spandrel and we assume where the first RSTB has no mask to read it off."""
 
 
-def metadata_of(
-    network: SwinIR, options_sha256: str | None, changes: Mapping[str, Any] | None = None
-) -> dict[str, str]:
+def metadata_of(network: SwinIR, options_sha256: str | None, changes: dict[str, Any] | None = None) -> dict[str, str]:
     """What the files tell of a network besides its weights.
 
     Args:
@@ -50,7 +48,7 @@ def as_safetensors(network: SwinIR, options_sha256: str | None = None, precision
 
 
 def _in_order(content: bytes) -> bytes:
-    """A .safetensors file with sorted metadata: the library writes them in any order, so that checksums would differ."""
+    """A .safetensors file with sorted metadata: the library has them in any order, and checksums would differ."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
