@@ -6,6 +6,7 @@ import os
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from swinlet.errors import DataError
 from swinlet.options import DatasetOptions
 from swinlet.utils.console import ProgressBar
 from swinlet.utils.image_io import image_size, is_gray, list_images, read_image
+from swinlet.utils.picture import Format, Picture, encode, read_picture
 from tests.fuzz import attempt, fuzz, mutated
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
@@ -42,6 +44,7 @@ PROFILE = b"\0\0\2\x0cxxxx" + bytes(500)
 PALETTE = PICTURE.quantize(16)
 FLOAT = Image.fromarray(RGB[:, :, 0].astype(np.float32))
 WORDS = Image.fromarray(RGB[:, :, 0].astype(np.uint16) * 257)
+WORDS_ALPHA = RGB[:, :, 1].astype(np.uint16) * 257
 FILES = {
     "png": [
         encoded(PICTURE, "PNG", exif=EXIF, icc_profile=PROFILE),
@@ -127,6 +130,35 @@ def test_any_damage_is_pixels_or_an_error(
         path.write_bytes(content)
         message = attempt(f"images, damaged {name}", lambda: check(path), DataError)
         assert message is None or str(path) in message
+
+    try_one()
+
+
+DEEP = Picture(RGB.astype(np.uint16) * 257, WORDS_ALPHA, PROFILE, EXIF.tobytes())
+PICTURES = {
+    "deep.png": [encode(DEEP, "PNG", 95), encode(replace(DEEP, alpha=None), "PNG", 95), *FILES["png"]],
+    "deep.tif": [encode(DEEP, "TIFF", 95), encode(replace(DEEP, alpha=None), "TIFF", 95), *FILES["tif"]],
+    "x.gif": [encoded(PALETTE, "GIF"), encoded(PALETTE, "GIF", transparency=2)],
+    "x.jpg": FILES["jpg"],
+    "x.webp": FILES["webp"],
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_any_damage_is_a_picture_or_an_error(name: str) -> None:
+    def check_picture(content: bytes) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            picture = read_picture(name, content)
+            form: Format = "PNG" if picture.format == "GIF" else "TIFF"
+            again = read_picture("again", encode(picture, form, 95))
+        assert np.array_equal(again.planes, picture.planes)
+
+    @fuzz(100)
+    @given(mutated(*PICTURES[name]))
+    def try_one(content: bytes) -> None:
+        message = attempt(f"pictures, damaged {name}", lambda: check_picture(content), DataError)
+        assert message is None or name in message
 
     try_one()
 

@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from swinlet.checkpoint import write_set
@@ -35,6 +38,7 @@ DOCUMENTS = [
     "docs/performance.md",
     "docs/reliability.md",
     "docs/scaling.md",
+    "docs/upscale.md",
     "demo/README.md",
 ]
 # What makes any training command of the README small: two iterations, on the demo's photographs.
@@ -110,6 +114,10 @@ def sandbox(photos: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathF
     shutil.copytree(photos / "train", here / "trainsets" / "DIV2K" / "HR")
     for path in list_images(photos / "train"):
         save_image(here / "trainsets" / "DIV2K" / "LR" / path.name, bicubic_downscale(read_image(path, 3), 4))
+    (here / "photos").mkdir()
+    for path in (here / "photo.jpg", here / "photos" / "one.jpg"):
+        Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(path)
+    (here / "options").symlink_to(ROOT / "options")
     return here
 
 
@@ -146,18 +154,37 @@ def test_export_commands(command: str, sandbox: Path, monkeypatch: pytest.Monkey
     assert (sandbox / re.findall(r"--out (\S+)", command)[0]).exists()
 
 
+@pytest.mark.parametrize("command", sorted({c for c in SHELL if c.startswith("swinlet upscale ")}))
+def test_upscale_commands(command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sandbox)
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--overwrite"])
+    assert result.exit_code == 0, result.output
+    written = re.search(r"--out (\S+)", command)
+    assert written is not None
+    assert Path(written[1]).is_file() or list_images(written[1])
+
+
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
-    names = ("evaluate", "report", "prepare", "export")
-    kinds = ("make ", "python main_train_student.py", *(f"swinlet {name} " for name in names))
+    kinds = (
+        "make ",
+        "python main_train_student.py",
+        "swinlet evaluate ",
+        "swinlet report ",
+        "swinlet prepare ",
+        "swinlet upscale ",
+        "swinlet export ",
+    )
     assert not [c for c in SHELL if not c.startswith(kinds)]
 
 
-@pytest.mark.parametrize("code", blocks(README, "python"))
-def test_python(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)  # the documentation's own code
-    assert sum(p.numel() for p in names["student"].parameters()) == 988_959
+@pytest.mark.parametrize("document", ["README.md", "docs/upscale.md"])
+def test_python(document: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sandbox)
+    (code,) = blocks((ROOT / document).read_text(encoding="utf-8"), "python")
+    names: dict[str, Any] = {}
+    exec(compile(code, document, "exec"), names)  # the documentation's own code
+    assert names["large"].size == (48, 36)
+    assert "student" not in names or sum(p.numel() for p in names["student"].parameters()) == 988_959
 
 
 def test_windows_commands_do_what_make_does() -> None:

@@ -178,8 +178,9 @@ class Upscaler:
         peak = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
         values = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)).div_(peak)
         large = self._upscale_unit(values[None].to(self._restorer.options.device))[0]
-        result = large.permute(1, 2, 0).cpu().numpy()
-        return (result * peak + 0.5).astype(image.dtype) if image.dtype.kind == "u" else result.astype(image.dtype)
+        if image.dtype.kind == "u":
+            large.mul_(peak).round_()
+        return large.permute(1, 2, 0).cpu().numpy().astype(image.dtype)
 
     def _upscale_tensor(self, image: Tensor) -> Tensor:
         if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or not image.numel():
@@ -190,11 +191,14 @@ class Upscaler:
         batch = image if image.ndim == 4 else image[None]
         large = self._upscale_unit(batch.to(self._restorer.options.device, torch.float32) / peak)
         if image.dtype == torch.uint8:
-            large = large.mul(255).round()
+            large.mul_(255).round_()
         return large.reshape(*image.shape[:-2], *large.shape[-2:]).to(image.device, image.dtype)
 
     def _upscale_unit(self, batch: Tensor) -> Tensor:
-        """(N, 1 or 3, h, w) in [0, 1], float32, on the device -> enlarged, clamped."""
+        """(N, 1 or 3, h, w) in [0, 1], float32, on the device -> enlarged, clamped, in memory of its own.
+
+        What follows is computed in place: results are large, and the memory was reckoned with two copies of them.
+        """
         n, c = batch.shape[:2]
         channels = self._network.in_chans
         if c == 1 and channels == 3:
@@ -206,4 +210,4 @@ class Upscaler:
             large = self._restorer.restore(batch)
         if bool(large.isnan().any()):
             raise DataError("the result holds values that are no numbers (NaN): the image or the weights are damaged")
-        return large.clamp(0, 1)
+        return large.clamp_(0, 1)

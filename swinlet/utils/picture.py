@@ -108,7 +108,10 @@ def read_picture(path: str | os.PathLike[str], content: bytes | None = None) -> 
         refuse_frames(image, path)
         if _is_deep(image):
             return _read_deep(image, path, content)
-        return from_pil(image)
+        try:
+            return from_pil(image)
+        except DataError as error:
+            raise DataError(f"cannot read {path}: {error}") from error
 
 
 def from_pil(image: Image.Image) -> Picture:
