@@ -108,8 +108,8 @@ def _step(student: SwinIR, teacher: SwinIR, x: Tensor) -> None:
     with torch.no_grad():
         image, features = teacher.eval()(x, return_features=True)
     estimate, own = student(x, return_features=True)
-    pairs = len(own)
-    translated = Translator(pairs, teacher.config["embed_dim"], student.config["embed_dim"])(features[:pairs])
+    taught = features[: len(own)]
+    translated = Translator([tokens.shape[2] for tokens in taught], own[0].shape[2])(taught)
     torch.stack(
         [(estimate - image).sum(), *((a - b).sum() for a, b in zip(own, translated, strict=True))]
     ).sum().backward()

@@ -87,7 +87,7 @@ def prepare_command(
     n_channels: Annotated[int, typer.Option("--n-channels", help="3 for RGB, 1 for gray.")] = 3,
     on_bad_image: Annotated[str, typer.Option(help="error, or skip to leave bad images out.")] = "error",
     workers: Annotated[int | None, typer.Option(help="Threads; default: one for each processor.", min=1)] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Only check the prepared folder DIR.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Only check the folder DIR, of prepare or teach.")] = False,
 ) -> None:
     """Decode images once, into a folder that training reads without decoding; or check such a folder.
 
@@ -104,6 +104,50 @@ def prepare_command(
                 prepare(request, out, bar)
                 problems = []
         report_problems(problems)
+
+
+@app.command("teach")
+def teach_command(
+    teacher: Annotated[str, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder of high-resolution images, or a prepared folder.", metavar="DIR")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to make or to bring up to date.", metavar="DIR")],
+    low: Annotated[
+        Path | None, typer.Option("--low", help="Folder of their low-resolution partners.", metavar="DIR")
+    ] = None,
+    scale: Annotated[int | None, typer.Option(help="Of the low-resolution images; default: the teacher's.")] = None,
+    on_bad_image: Annotated[str, typer.Option(help="error, or skip to leave bad images out.")] = "error",
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns of each image.")
+    ] = False,
+    tile: Annotated[int, typer.Option(help="Larger images are restored in tiles of so many LR pixels.")] = 512,
+    precision: PrecisionName = "fp32",
+    device: Device = "auto",
+    download: Download = False,
+) -> None:
+    """Store a teacher's answers to whole images once, for training without it: datasets.train.dataroot_T.
+
+    Stopped, it goes on where it was when started again; swinlet prepare --verify checks what is there.
+    """
+    with user_errors("use a smaller --tile"):
+        from swinlet.teach import teach, teach_request
+
+        request = teach_request(
+            teacher,
+            data,
+            low,
+            out,
+            download=download,
+            scale=scale,
+            on_bad_image=on_bad_image,
+            self_ensemble=self_ensemble,
+            tile=tile,
+            precision=precision,
+            device=device,
+        )
+        with ProgressBar() as bar:
+            teach(request, bar)
 
 
 @app.command("train")

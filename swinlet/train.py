@@ -28,7 +28,7 @@ from swinlet.watch import Watch
 LOGGER = logging.getLogger("swinlet")
 
 # Options without which a run is another run.
-IDENTITY = ("scale:", "n_channels:", "train.distillation_type:", "train.feature_pairs:")
+IDENTITY = ("scale:", "n_channels:", "train.distillation_type:", "train.feature_pairs:", "train.feature_taps:")
 
 
 def train(opt: Options) -> bool:
@@ -58,7 +58,7 @@ def train(opt: Options) -> bool:
         start = 0 if sealed is None else sealed.step
 
         log.open(start)
-        describe(model, opt, start)
+        describe(model, opt, train_set, start)
         testing = Testing(model, datasets, opt, log, start)
         watch = Watch(opt, model, log, train_set, {} if sealed is None else sealed.extra.get("skipped", {}))
         checkpoints = Checkpoints(model, watch, opt.train)
@@ -144,7 +144,8 @@ def epoch_of(step: int, opt: Options, train_set: DatasetSR) -> int:
 def check_teacher(opt: Options) -> None:
     """A run never learns from random weights, though a model may be built with them."""
     kind = opt.train.distillation_type
-    if select_distillation(kind).needs_teacher and opt.path.pretrained_netTeacher is None:
+    asks = select_distillation(kind).needs_teacher and not opt.teacher_is_stored
+    if asks and not opt.path.teachers:
         raise OptionError(f"path.pretrained_netTeacher: missing; distillation_type {kind!r} needs a teacher")
 
 
@@ -210,7 +211,7 @@ def refuse_foreign_weights(model: ModelPlain, opt: Options) -> None:
         )
 
 
-def describe(model: ModelPlain, opt: Options, start: int) -> None:
+def describe(model: ModelPlain, opt: Options, train_set: DatasetSR, start: int) -> None:
     """Log what is about to happen."""
     total = opt.train.total_iter
     if start < total:
@@ -223,9 +224,13 @@ def describe(model: ModelPlain, opt: Options, start: int) -> None:
         )
     LOGGER.info("student %s (%s parameters)", opt.netG.net_type, f"{parameter_count(model.netG):,}")
     if model.netTeacher is not None:
-        source = opt.path.pretrained_netTeacher
+        source = ", ".join(map(str, opt.path.teachers))
         size = f"{parameter_count(model.netTeacher):,}"
-        LOGGER.info("teacher %s (%s parameters); distillation: %s", source, size, opt.train.distillation_type)
+        kind = model.netTeacher.kind
+        LOGGER.info("teacher %s (%s, %s parameters); distillation: %s", source, kind, size, opt.train.distillation_type)
+    if train_set.teacher is not None:
+        answers = f"stored answers of {train_set.teacher.kind} {train_set.teacher.file}: no teacher network"
+        LOGGER.info("teacher: %s; distillation: %s", answers, opt.train.distillation_type)
     unused = keys_without_effect(opt, model.processes.count)
     if unused:
         LOGGER.warning("keys without effect: %s", "; ".join(unused))

@@ -36,7 +36,7 @@ _LISTED = 4  # tensors named in a message
 _PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 # Where trainers put the weights inside a .pth, the best for deployment first.
-_WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model", "model_state_dict", "netG", "netE")
+_WEIGHT_KEYS = ("params_ema", "params-ema", "params", "state_dict", "model", "model_state_dict", "netG", "netE", "net")
 
 
 @dataclass(frozen=True)

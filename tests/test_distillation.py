@@ -87,7 +87,7 @@ def test_features_are_compared_as_they_lie_in_memory(kind: str) -> None:
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
 def test_translator_reads_any_precision(precision: torch.dtype) -> None:
-    translator = Translator(1, teacher_dim=5, student_dim=3)
+    translator = Translator([5], student_dim=3)
     (feature,) = features = [torch.rand(2, 16, 5).to(precision)]
     (translated,) = translator(features)
     assert translated.dtype == torch.float32
@@ -120,7 +120,7 @@ def test_features_are_asked_for_only_where_they_are_compared(monkeypatch: pytest
 
 
 def test_translator_maps_stage_by_stage() -> None:
-    translator = Translator(2, teacher_dim=5, student_dim=3)
+    translator = Translator([5, 5], student_dim=3)
     assert set(translator.state_dict()) == {"0.weight", "0.bias", "1.weight", "1.bias"}
     features = [torch.rand(2, 16, 5), torch.rand(2, 16, 5)]
     translated = translator(features)

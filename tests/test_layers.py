@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 # From top to bottom. A module may import from its own group and from those below it.
 LAYERS = [
     ["swinlet.cli"],
-    ["swinlet.report", "swinlet.publish"],
+    ["swinlet.report", "swinlet.publish", "swinlet.teach"],
     ["swinlet.model_card"],
     ["swinlet.train", "swinlet.evaluation", "swinlet.export", "swinlet.upscale", "swinlet.installation"],
     ["swinlet.watch"],

@@ -24,6 +24,7 @@ from swinlet.train import train
 from swinlet.utils import device
 from swinlet.utils.processes import Processes, join
 from tests.small_run import options, tree
+from tests.test_teach import taught
 from tests.test_train import final_state, records, wait_for
 from tests.two_processes import poison
 
@@ -57,27 +58,32 @@ CASES: dict[str, dict[str, Any]] = {
         "gradient_accumulation_steps": 2,
         "activation_checkpointing": True,
     },
+    "response, stored answers, shares of 2 and 3": {"batch": 5, "kind": "response", "stored": True},
+    "feature, tapped": {"batch": 4, "kind": "feature", "feature_taps": ["conv_first", "layers.1"]},
     "none, shares of 2 and 3, sum of squares": {"batch": 5, "kind": "none", "G_lossfn_type": "l2sum"},
     "none, clipped gradients": {"batch": 4, "kind": "none", "G_optimizer_clipgrad": 0.1, "E_decay": 0},
 }
 
 
 @pytest.fixture(scope="module")
-def set_of_three(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Training images of ``photos``, and three test images: one process gets two of them, the other one."""
+def set_of_three(photos: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training images of ``photos`` and the teacher's answers, and three test images: one process gets two of them."""
     folder = tmp_path_factory.mktemp("three")
     (folder / "test" / "HR").mkdir(parents=True)
     (folder / "train").symlink_to(photos / "train")
     image = Image.open(next((photos / "test" / "HR").iterdir()))
     for i in range(3):
         image.crop((10 * i, 0, 10 * i + 48, 32)).save(folder / "test" / "HR" / f"{i}.png")
+    taught(teacher_file, photos / "train", folder / "answers")
     return folder
 
 
 def option_tree(images: Path, root: Path, teacher_file: Path, case: dict[str, Any], **train_keys: Any) -> Any:
-    keys = {key: value for key, value in case.items() if key not in ("batch", "kind")}
+    keys = {key: value for key, value in case.items() if key not in ("batch", "kind", "stored")}
     data = tree(images, root, teacher_file, G_optimizer_lr=2e-4, distillation_type=case["kind"], **keys, **train_keys)
     data["datasets"]["train"] |= {"dataloader_batch_size": case["batch"], "cache_gb": 0}
+    if case.get("stored"):
+        data["datasets"]["train"]["dataroot_T"] = str(images / "answers")
     data["datasets"]["test"] |= {"cache_gb": 0}
     return data
 

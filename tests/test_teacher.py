@@ -143,15 +143,6 @@ def test_other_networks_are_refused(tmp_path: Path, change: Any, missing: str) -
     assert str(caught.value).startswith(f"path.pretrained_netTeacher: {tmp_path / 'teacher.pth'}")
 
 
-def test_a_real_network_of_another_kind(shared: Path) -> None:
-    path = shared / "data/teachers/craft_x4_ntire2024_team34.pth"
-    opt = parse_options({"path": {"pretrained_netTeacher": path}, "train": {"distillation_type": "response"}})
-    with pytest.raises(
-        CheckpointError, match=r"craft.*: these are not the weights of a SwinIR: there is no layers\.0\."
-    ):
-        define_teacher(opt, swinlet.define_G(opt))
-
-
 # Building the teacher
 
 
@@ -367,3 +358,66 @@ class TestRecorded:
         model = swinlet.define_Model({"gpu_ids": None, "netG": self.NET, "path": {"pretrained_netG": str(path)}})
         with pytest.raises(CheckpointError, match=r"path\.pretrained_netG: .* was saved by a swinir_student_v2"):
             model.init_train()
+
+
+class TestSeveral:
+    """The mean of several teachers' images."""
+
+    def options(self, tmp_path: Path, count: int = 2, **changes: Any) -> Any:
+        paths: list[str] = []
+        for seed in range(count):
+            torch.manual_seed(seed)
+            paths.append(str(tmp_path / f"{seed}.pth"))
+            torch.save(SwinIR(**NET).state_dict(), paths[-1])
+        train = {"distillation_type": "response", **changes.pop("train", {})}
+        tree = {"gpu_ids": None, "scale": 2, "netG": SMALL, "path": {"pretrained_netTeacher": paths}, "train": train}
+        return parse_options(tree | changes)
+
+    @pytest.mark.parametrize(("weights", "shares"), [(None, (0.5, 0.5)), ([3, 1], (0.75, 0.25))])
+    def test_the_weighted_mean(self, tmp_path: Path, weights: Any, shares: tuple[float, float]) -> None:
+        opt = self.options(tmp_path, train={"teacher_weights": weights})
+        model = swinlet.define_Model(opt)
+        x = torch.rand(2, 3, 8, 8)
+        single = [
+            swinlet.define_G(opt.model_copy(update={"netG": opt.netG.model_copy(update={"net_type": "swinir"})}))
+            for _ in range(2)
+        ]
+        with torch.no_grad():
+            images = []
+            for seed, network in enumerate(single):
+                network.load_state_dict(torch.load(tmp_path / f"{seed}.pth"))
+                images.append(network.eval()(x))
+            torch.testing.assert_close(model.netTeacher(x), shares[0] * images[0] + shares[1] * images[1])
+        model.init_train()
+        model.feed_data({"L": x, "H": torch.rand(2, 3, 16, 16)})
+        model.optimize_parameters(1)
+        assert model.current_log()["l_g_distill"] > 0
+        assert model.netTeacher.kind == "mean of SwinIR, SwinIR"
+
+    def test_one_in_a_list_is_one(self, tmp_path: Path) -> None:
+        opt = self.options(tmp_path, count=1)
+        assert isinstance(define_teacher(opt, swinlet.define_G(opt)), SwinIR)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (
+                {"train": {"distillation_type": "feature"}},
+                "path.pretrained_netTeacher: 2 teachers, but",
+            ),
+            ({"train": {"teacher_weights": [1, 1, 1]}}, "train.teacher_weights: 3 weights, but 2 teachers"),
+            ({"train": {"teacher_weights": [1, 0]}}, "train.teacher_weights.1: input should be greater than 0 (got 0)"),
+            ({"netTeacher": {}}, "netTeacher: describes one teacher, but there are 2"),
+        ],
+    )
+    def test_what_does_not_fit(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(OptionError, match=re.escape(message)):
+            self.options(tmp_path, **changes)
+
+    def test_paths_that_are_none(self, tmp_path: Path) -> None:
+        for nothing in (None, ""):
+            assert parse_options({"path": {"pretrained_netTeacher": nothing}}).path.teachers == ()
+        with pytest.raises(OptionError, match=r"path\.pretrained_netTeacher"):
+            parse_options({"path": {"pretrained_netTeacher": ["a.pth", ""]}})
+        with pytest.raises(OptionError, match=r"path\.pretrained_netTeacher: must have at least 1"):
+            parse_options({"path": {"pretrained_netTeacher": []}})

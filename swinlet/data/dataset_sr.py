@@ -17,7 +17,9 @@ from torch.utils.data import Dataset
 from swinlet.data.augment import MODES, augment
 from swinlet.data.open_prepared import open_prepared
 from swinlet.data.pairs import Pair, Size, find_pairs, mismatch, report_problems, too_small
-from swinlet.data.prepared import is_prepared, map_array
+from swinlet.data.prepare_image import fingerprint
+from swinlet.data.prepared import SourceFile, is_prepared, map_array
+from swinlet.data.taught import Teacher, is_taught, with_answers
 from swinlet.errors import DataError
 from swinlet.utils.image_io import is_gray, read_image, to_tensor
 from swinlet.utils.resize import bicubic_downscale, bicubic_downscale_crop
@@ -54,6 +56,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
             an L folder ``dog.png`` and ``dog.jpg`` may be side by side, and keep their suffixes.
         skipped: unless bad images are errors, the reasons for leaving images out, one per problem.
         root_H, root_L: the folders that the paths of the image files begin with.
+        teacher: who gave the answers ``T``, where there are some.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
         on_bad_image: Literal["error", "skip", "collect"] = "error",
         name: str = "datasets.train",
         prepared: Path | None = None,
+        dataroot_T: Path | None = None,
     ) -> None:
         """Find, pair and check all images.
 
@@ -88,11 +92,12 @@ class DatasetSR(Dataset[dict[str, Any]]):
                 leaves them out without a word, for a caller who tells of ``skipped``.
             name: section of the option file that the arguments come from, for messages.
             prepared: a prepared folder with just these images.
+            dataroot_T: a folder of ``swinlet teach`` with a teacher's answers to these images.
 
         Raises:
             DataError: listing every image that is unpaired, ambiguous, unreadable, too small or of the wrong
                 size, with its reason; also when a folder is missing, no image is left, ``H_size`` is not a
-                multiple of ``scale``, or a prepared folder does not fit.
+                multiple of ``scale``, or a prepared folder or the teacher's answers do not fit.
         """
         if phase == "train" and (H_size < scale or H_size % scale):
             use = f"use for example {max(1, round(H_size / scale)) * scale}"
@@ -106,6 +111,8 @@ class DatasetSR(Dataset[dict[str, Any]]):
         self.root_H, self.root_L = dataroot_H, dataroot_L
         smallest = H_size if phase == "train" else _smallest_test(scale)
         self._read: Callable[[Path], Array]
+        if is_taught(dataroot_H):
+            raise DataError(f"{name}.dataroot_H: {dataroot_H} holds a teacher's answers: name it as dataroot_T")
         if prepared is None and not is_prepared(dataroot_H):
             pairs, problems = _decode_all(dataroot_H, dataroot_L, scale, n_channels, name)
             left_out: list[str] = []
@@ -118,6 +125,11 @@ class DatasetSR(Dataset[dict[str, Any]]):
             self._read = map_array
         problems += [problem for pair in pairs if (problem := too_small(pair, smallest))]
         self._pairs = [pair for pair in pairs if not too_small(pair, smallest)]
+        self.teacher: Teacher | None = None
+        if dataroot_T is not None:
+            self._pairs, self.teacher = with_answers(
+                self._pairs, self.root_H, dataroot_T, scale=scale, n_channels=n_channels, option=name
+            )
         self.names = [pair.name for pair in self._pairs]
         self.skipped = left_out + problems
         report_problems(problems, len(self._pairs), on_bad_image, name)
@@ -159,28 +171,46 @@ class DatasetSR(Dataset[dict[str, Any]]):
         pair = self._pairs[index]
         return is_gray(pair.H_path) if pair.gray is None else pair.gray
 
+    def sources(self, index: int) -> tuple[SourceFile, SourceFile | None]:
+        """What tells whether the H file of the pair ``index``, and its L file if there is one, are still the same.
+
+        Raises:
+            DataError: one was removed since the dataset was made.
+        """
+        pair = self._pairs[index]
+        if pair.sources is not None:
+            return pair.sources
+        high = fingerprint(pair.H_path, pair.H_path.relative_to(self.root_H).as_posix())
+        if pair.L_path is None or self.root_L is None:
+            return high, None
+        return high, fingerprint(pair.L_path, pair.L_path.relative_to(self.root_L).as_posix())
+
     def batch(self, positions: Sequence[int]) -> dict[str, Any]:
         """Training samples, one after the other in common tensors, into which pixels are copied once.
 
         Returns:
-            "L": uint8 tensor (N, C, h, w); "H": uint8 tensor (N, C, H_size, H_size); "L_path", "H_path": lists.
+            "L": uint8 tensor (N, C, h, w); "H" and, with ``dataroot_T``, "T": uint8 tensors (N, C, H_size, H_size);
+            "L_path", "H_path": lists.
 
         Raises:
             DataError: a file was changed or removed since the dataset was made.
         """
-        side = self._H_size
-        H = np.empty((len(positions), self._n_channels, side, side), np.uint8)
-        L = np.empty((*H.shape[:2], side // self._scale, side // self._scale), np.uint8)
-        pairs = [self._cut(position, L[i], H[i]) for i, position in enumerate(positions)]
+        high = (len(positions), self._n_channels, self._H_size, self._H_size)
+        low = (*high[:2], self._H_size // self._scale, self._H_size // self._scale)
+        shapes = {"L": low, "H": high} | ({"T": high} if self.teacher is not None else {})
+        patches = {key: np.empty(shape, np.uint8) for key, shape in shapes.items()}
+        pairs = [
+            self._cut(position, {key: images[i] for key, images in patches.items()})
+            for i, position in enumerate(positions)
+        ]
         paths = [_paths(pair) for pair in pairs]
         return {
-            "L": torch.from_numpy(L),
-            "H": torch.from_numpy(H),
+            **{key: torch.from_numpy(images) for key, images in patches.items()},
             **{key: [path[key] for path in paths] for key in ("L_path", "H_path")},
         }
 
-    def _cut(self, position: int, L_out: Array, H_out: Array) -> Pair:
-        """Write one sample's patches, (C, side, side) each."""
+    def _cut(self, position: int, patches: dict[str, Array]) -> Pair:
+        """Write one sample's patches L, H and perhaps T, (C, side, side) each."""
         pair = self._pair_at(position)
         scale, size = self._scale, self._H_size // self._scale
         # Multiplying and shifting 64 random bits is as good as unbiased, and, unlike the methods of
@@ -196,10 +226,13 @@ class DatasetSR(Dataset[dict[str, Any]]):
             if low is None
             else low[top : top + size, left : left + size]
         )
-        H = whole[top * scale : (top + size) * scale, left * scale : (left + size) * scale]
-        for patch, out in ((L, L_out), (H, H_out)):
+        at = slice(top * scale, (top + size) * scale), slice(left * scale, (left + size) * scale)
+        cut = {"L": L, "H": whole[at]}
+        if pair.T_array is not None:
+            cut["T"] = self._sized(map_array(pair.T_array), pair.T_array, self._whole_size(pair))[at]
+        for key, out in patches.items():
             # Turned out of the cache: reading the image itself in columns would take longer than a copy in rows.
-            out[...] = augment(np.ascontiguousarray(patch), mode).transpose(2, 0, 1)
+            out[...] = augment(np.ascontiguousarray(cut[key]), mode).transpose(2, 0, 1)
         return pair
 
     def _pair_at(self, position: int) -> Pair:
@@ -219,8 +252,14 @@ class DatasetSR(Dataset[dict[str, Any]]):
         size = (pair.H_size[0] // self._scale, pair.H_size[1] // self._scale)
         return None if path is None else self._read_sized(path, size)
 
+    def _whole_size(self, pair: Pair) -> Size:
+        """Height and width of H as far as L goes."""
+        return pair.H_size[0] // self._scale * self._scale, pair.H_size[1] // self._scale * self._scale
+
     def _read_sized(self, path: Path, size: Size) -> Array:
-        image = self._read(path)
+        return self._sized(self._read(path), path, size)
+
+    def _sized(self, image: Array, path: Path, size: Size) -> Array:
         if image.shape != (*size, self._n_channels):
             now, before = "x".join(map(str, image.shape)), "x".join(map(str, (*size, self._n_channels)))
             raise DataError(f"{path}: changed since the data set was checked: {now} values, not {before}")

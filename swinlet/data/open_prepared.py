@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swinlet.data.pairs import Pair, shown_list
-from swinlet.data.prepared import ARRAYS, Image, Index, SourceFile, damaged_arrays, is_unchanged, read_index
+from swinlet.data.prepared import (
+    ARRAYS,
+    Image,
+    Index,
+    SourceFile,
+    array_files,
+    damaged_arrays,
+    is_unchanged,
+    read_index,
+)
 from swinlet.errors import DataError
 from swinlet.utils.image_io import list_images
 
@@ -59,7 +68,7 @@ def open_prepared(
     if index.scale != scale:
         made = "without low-resolution images" if index.scale is None else f"for scale {index.scale}"
         LOGGER.info("%s %s: those of scale %d are made for each sample (slower)", where, made, scale)
-    damaged = list(damaged_arrays(folder, index))
+    damaged = list(damaged_arrays(folder, array_files(index)))
     if damaged:
         advice = f"Prepare it again (only these are decoded): {_command(index, folder)}"
         raise DataError(f"{where}, but files are damaged ({len(damaged)}):\n{shown_list(damaged)}\n{advice}")
@@ -105,6 +114,7 @@ def _as_pair(image: Image, arrays: Path, root_H: Path, root_L: Path | None, has_
         arrays / image.H.file,
         arrays / image.L.file if has_L and image.L is not None else None,
         image.gray,
+        (image.high, image.low),
     )
 
 

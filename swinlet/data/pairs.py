@@ -12,6 +12,8 @@ from swinlet.utils.image_io import list_images
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from swinlet.data.prepared import SourceFile
+
 Size = tuple[int, int]  # height, width
 
 _LISTED_IN_ERROR, _LISTED_IN_WARNING = 20, 5  # problems
@@ -27,6 +29,8 @@ class Pair(NamedTuple):
         H_size: height and width; known once the image was decoded.
         H_array, L_array: .npy files with the decoded images, in prepared folders.
         gray: whether the H file is gray; known in prepared folders.
+        sources: what is known of the content of the H and the L file, in prepared folders.
+        T_array: .npy file with a teacher's answer to L, where there is one.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Pair(NamedTuple):
     H_array: Path | None = None
     L_array: Path | None = None
     gray: bool | None = None
+    sources: tuple[SourceFile, SourceFile | None] | None = None
+    T_array: Path | None = None
 
 
 def find_pairs(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import swinlet
-from swinlet.data import prepared
+from swinlet.data import prepared, taught
 from swinlet.data.pairs import find_pairs, report_problems
 from swinlet.data.prepare_image import Preparer, Request
 from swinlet.data.prepared import ARRAYS, INDEX, LOCK, ArrayFile, Image, Index
@@ -97,7 +97,7 @@ def fill(request: Request, out: Path, bar: ProgressBar, old: Index | None) -> In
     report_problems(problems, len(images), request.on_bad_image, request.option, "--on-bad-image skip")
     index = _index(request, images, problems, listed)
     write_text(out / INDEX, json.dumps(index.model_dump(), indent=1) + "\n")
-    _remove_others(out / ARRAYS, index)
+    remove_others(out / ARRAYS, prepared.array_files(index))
     return index
 
 
@@ -118,7 +118,7 @@ def in_threads(
 
 
 def verify_prepared(folder: Path, workers: int | None, bar: ProgressBar) -> list[str]:
-    """Read every array of a prepared folder.
+    """Read every array of a prepared folder, or of a taught one.
 
     Returns:
         One text for each array that is missing or is not what was written.
@@ -126,16 +126,19 @@ def verify_prepared(folder: Path, workers: int | None, bar: ProgressBar) -> list
     Raises:
         DataError: the folder is not a prepared one.
     """
-    if not prepared.is_prepared(folder):
-        raise DataError(f"{folder} is no prepared folder: it has no {INDEX} of swinlet prepare")
-    arrays = list(prepared.array_files(prepared.read_index(folder)))
+    if taught.is_taught(folder):
+        arrays, command = [answer.T for answer in taught.read_taught(folder).images], "swinlet teach"
+    elif prepared.is_prepared(folder):
+        arrays, command = list(prepared.array_files(prepared.read_index(folder))), "swinlet prepare"
+    else:
+        raise DataError(f"{folder} is no prepared folder: it has no {INDEX} of swinlet prepare or swinlet teach")
 
     def check(array: ArrayFile) -> str | None:
         return prepared.wrong_checksum(folder, array)
 
     problems = [problem for problem in in_threads(check, arrays, workers, bar, lambda array: array.file) if problem]
     if problems:
-        return [*problems, f"{folder}: remove these files, and run swinlet prepare again as before"]
+        return [*problems, f"{folder}: remove these files, and run {command} again as before"]
     LOGGER.info("%s: all %d arrays are what was written", folder, len(arrays))
     return []
 
@@ -191,9 +194,9 @@ def _index(request: Request, images: list[Image], left_out: list[str], listed: t
     )
 
 
-def _remove_others(arrays: Path, index: Index) -> None:
+def remove_others(folder: Path, arrays: Iterable[ArrayFile]) -> None:
     """Arrays of images that have changed since, or were removed, and what a killed process left half written."""
-    wanted = {array.file for array in prepared.array_files(index)}
-    for path in arrays.iterdir():
+    wanted = {array.file for array in arrays}
+    for path in folder.iterdir():
         if path.name not in wanted:
             path.unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -103,7 +103,7 @@ class Preparer:
 
     def _decoded(self, path: Path, name: str, kind: str) -> _Decoded:
         """An image file as an array that is on the disk."""
-        source = _fingerprint(path, name)
+        source = fingerprint(path, name)
 
         def decode() -> Array:
             image = read_image(path, self.request.n_channels)
@@ -135,22 +135,41 @@ class Preparer:
         )
 
     def _array(self, source: SourceFile, kind: str, make: Callable[[], Array]) -> tuple[ArrayFile, Array]:
-        """The array of a file's content, made if it is not there; its name tells what it was made of."""
+        """The array of a file's content, made if it is not there."""
         made_of = (prepared.VERSION, self.request.n_channels, kind, source.path, source.sha256)
-        digest = hashlib.sha256("\0".join(map(str, made_of)).encode(errors="surrogateescape")).hexdigest()
-        readable = re.sub(r"[^A-Za-z0-9_]+", "-", Path(source.path).stem)[:40]
-        path = self.arrays / f"{readable}-{digest[:24]}.npy"
-        pixels = _load(path)
-        if pixels is not None:
-            checksum = sha256_of(path)
-        else:
-            pixels = make()
-            checksum = _write_array(path, pixels)
-        height, width = pixels.shape[:2]
-        return ArrayFile(file=path.name, size=path.stat().st_size, sha256=checksum, height=height, width=width), pixels
+        return stored_array(self.arrays, source.path, made_of, make)
 
 
-def _fingerprint(path: Path, name: str) -> SourceFile:
+def stored_array(
+    folder: Path, image: str, made_of: Sequence[object], make: Callable[[], Array]
+) -> tuple[ArrayFile, Array]:
+    """An array, made if it is not there.
+
+    Args:
+        folder: of the arrays.
+        image: path of the image that it belongs to; the file is called after it.
+        made_of: all that the values depend on; its name tells it, too.
+        make: the values, uint8 (H, W, C).
+    """
+    digest = hashlib.sha256("\0".join(map(str, made_of)).encode(errors="surrogateescape")).hexdigest()
+    readable = re.sub(r"[^A-Za-z0-9_]+", "-", Path(image).stem)[:40]
+    path = folder / f"{readable}-{digest[:24]}.npy"
+    pixels = _load(path)
+    if pixels is not None:
+        checksum = sha256_of(path)
+    else:
+        pixels = make()
+        checksum = _write_array(path, pixels)
+    height, width = pixels.shape[:2]
+    return ArrayFile(file=path.name, size=path.stat().st_size, sha256=checksum, height=height, width=width), pixels
+
+
+def fingerprint(path: Path, name: str) -> SourceFile:
+    """What is known of an image file afterwards; ``name`` is its path below the folder of images.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         stat = path.stat()
         return SourceFile(path=name, size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256_of(path))

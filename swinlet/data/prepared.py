@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -32,11 +32,16 @@ _MAX_INDEX = 1 << 30  # bytes; an image takes about 600
 _MAPS = 16384  # open maps of one process; Linux allows 65,530, and files beyond this number are just opened again
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A part of an index."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SourceFile(_Record):
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+class SourceFile(Record):
     """An image file: its path below the folder of images, with forward slashes, and how to tell that it has changed."""
 
     path: str
@@ -45,7 +50,7 @@ class SourceFile(_Record):
     sha256: str
 
 
-class ArrayFile(_Record):
+class ArrayFile(Record):
     """A .npy file of ``arrays/`` and what is in it."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.npy$")  # nothing outside of the folder, as others are removed by name
@@ -55,7 +60,7 @@ class ArrayFile(_Record):
     width: PositiveInt
 
 
-class Image(_Record):
+class Image(Record):
     """One pair; ``low`` is the L file if there is one, ``L`` is there if a scale was given."""
 
     name: str
@@ -66,7 +71,7 @@ class Image(_Record):
     L: ArrayFile | None
 
 
-class Index(_Record):
+class Index(Record):
     """``index.json``.
 
     Attributes:
@@ -98,9 +103,14 @@ def is_prepared(folder: Path) -> bool:
     Raises:
         DataError: it cannot be read.
     """
+    return has_index(folder, FORMAT)
+
+
+def has_index(folder: Path, form: str) -> bool:
+    """Whether a folder has an index of a format; see ``is_prepared``."""
     try:
         with open_regular(folder / INDEX) as file:
-            return FORMAT.encode() in file.read(200)
+            return form.encode() in file.read(200)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
     except OSError as error:
@@ -113,14 +123,19 @@ def read_index(folder: Path) -> Index:
     Raises:
         DataError: it is damaged, or of another version.
     """
+    return read_index_as(Index, folder, "prepare the images again")
+
+
+def read_index_as(kind: type[RecordT], folder: Path, remedy: str) -> RecordT:
+    """Read the ``index.json`` of a format; ``remedy`` is what makes the folder. See ``read_index``."""
     path = folder / INDEX
     try:
-        return Index.model_validate(json.loads(read_regular(path, _MAX_INDEX)))
+        return kind.model_validate(json.loads(read_regular(path, _MAX_INDEX)))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # pydantic's is a ValueError, too
         reason = str(error).partition("\n")[0]
-        advice = "remove the folder and prepare the images again"
+        advice = f"remove the folder and {remedy}"
         raise DataError(f"{path} is damaged, or of another version of swinlet ({reason}): {advice}") from error
 
 
@@ -135,14 +150,14 @@ def array_files(index: Index) -> Iterator[ArrayFile]:
 def is_whole(folder: Path) -> bool:
     """Whether a folder is a prepared one that can be read and misses no array."""
     try:
-        return is_prepared(folder) and not any(damaged_arrays(folder, read_index(folder)))
+        return is_prepared(folder) and not any(damaged_arrays(folder, array_files(read_index(folder))))
     except DataError:
         return False
 
 
-def damaged_arrays(folder: Path, index: Index) -> Iterator[str]:
+def damaged_arrays(folder: Path, arrays: Iterable[ArrayFile]) -> Iterator[str]:
     """Arrays that are missing or of the wrong size; their content is for ``verify``."""
-    for array in array_files(index):
+    for array in arrays:
         problem = size_problem(folder / ARRAYS / array.file, array.size)
         if problem:
             yield problem

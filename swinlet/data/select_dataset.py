@@ -59,6 +59,7 @@ def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
         on_bad_image=section.on_bad_image,
         name=option,
         prepared=cached(section, opt.scale, opt.n_channels, option),
+        dataroot_T=section.dataroot_T if phase == "train" and opt.teacher_is_stored else None,
     )
     LOGGER.info("%s (%s): %d images of %s", option, section.name, len(dataset), section.dataroot_H)
     return dataset
@@ -137,7 +138,8 @@ def training_batches(
     processes live as long as the run, and a resumed run sees what an uninterrupted one would have seen.
 
     Yields:
-        L uint8 (N, C, h, w), H uint8 (N, C, H_size, H_size), lists of paths, and for a share ``slots``, which samples
+        L uint8 (N, C, h, w), H and, where the options name a teacher's answers, T uint8 (N, C, H_size, H_size), lists
+        of paths, and for a share ``slots``, which samples
         of the batch these are, with ``batch``, how many it has.
 
     Raises:
@@ -205,8 +207,9 @@ class _Batches(Dataset[Any]):
             return error
         if get_worker_info() is not None:
             try:
-                for tensor in (batch["L"], batch["H"]):
-                    tensor.share_memory_()
+                for value in batch.values():
+                    if isinstance(value, torch.Tensor):
+                        value.share_memory_()
             except (RuntimeError, OSError) as error:
                 return MachineError(f"a loader process cannot hand over its batch: {error}. {SHARED_MEMORY}")
         return batch

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from swinlet.models.image_network import ImageNetwork
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
 from swinlet.options import TrainOptions
@@ -28,7 +29,7 @@ class Lesson:
     teacher_features: Sequence[Tensor]
 
 
-def restored(network: SwinIR, L: Tensor, with_features: bool) -> tuple[Tensor, list[Tensor]]:
+def restored(network: ImageNetwork, L: Tensor, with_features: bool) -> tuple[Tensor, list[Tensor]]:
     """A network's image of L and, where wanted, its features; else an empty list."""
     return network(L, return_features=True) if with_features else (network(L), [])
 
@@ -51,7 +52,7 @@ class Distillation(nn.Module):
     needs_teacher: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
 
-    def __init__(self, train: TrainOptions, student: SwinIR, teacher: SwinIR | None) -> None:
+    def __init__(self, train: TrainOptions, student: SwinIR, teacher: ImageNetwork | None) -> None:
         super().__init__()
         self.train_options = train
 

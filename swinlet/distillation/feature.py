@@ -12,6 +12,7 @@ from swinlet.distillation.base import Lesson
 from swinlet.distillation.losses import select_loss
 from swinlet.distillation.response import ResponseDistillation
 from swinlet.errors import OptionError
+from swinlet.models.image_network import ImageNetwork
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
 from swinlet.options import TrainOptions
@@ -23,13 +24,12 @@ class FeatureDistillation(ResponseDistillation):
 
     needs_features: ClassVar[bool] = True
 
-    def __init__(self, train: TrainOptions, student: SwinIR, teacher: SwinIR | None) -> None:
+    def __init__(self, train: TrainOptions, student: SwinIR, teacher: ImageNetwork | None) -> None:
         super().__init__(train, student, teacher)
         assert teacher is not None
         self._feature_loss = select_loss(train.feature_lossfn_type)
         self.pairs = paired_stages(train, student, teacher)
-        widths = teacher.config["embed_dim"], student.config["embed_dim"]
-        self.netP = Translator(len(self.pairs), *widths)
+        self.netP = Translator([teacher.feature_widths[t] for _, t in self.pairs], student.config["embed_dim"])
 
     @property
     def translator(self) -> Translator:
@@ -49,21 +49,20 @@ class FeatureDistillation(ResponseDistillation):
         return losses
 
 
-def paired_stages(train: TrainOptions, student: SwinIR, teacher: SwinIR) -> list[tuple[int, int]]:
-    """(student stage, teacher stage) of each pair that the options name.
+def paired_stages(train: TrainOptions, student: SwinIR, teacher: ImageNetwork) -> list[tuple[int, int]]:
+    """(student stage, teacher stage) of each pair that the options name; a teacher's taps are its stages.
 
     Raises:
         OptionError: they cannot be paired so.
     """
-    stages = len(student.config["depths"]), len(teacher.config["depths"])
-    windows = student.window_size, teacher.window_size
-    if windows[0] != windows[1]:
+    stages = len(student.feature_widths), len(teacher.feature_widths)
+    if isinstance(teacher, SwinIR) and student.window_size != teacher.window_size:
         raise OptionError(
             f"netG.window_size: feature distillation compares token maps, so it must be the teacher's "
-            f"({windows[1]}), not {windows[0]}"
+            f"({teacher.window_size}), not {student.window_size}"
         )
     if train.feature_pairs is None:
-        if stages[0] > stages[1]:
+        if stages[0] > stages[1] or (train.feature_taps is not None and stages[0] < stages[1]):
             raise OptionError(
                 f"train.feature_pairs: the student has {stages[0]} stages, the teacher {stages[1]}: "
                 "say which to pair, e.g. [[0, 0], [1, 1]]"

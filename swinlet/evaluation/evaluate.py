@@ -122,7 +122,7 @@ def measure(contenders: Sequence[Contender], size: int, bar: ProgressBar) -> lis
 def _open_testsets(
     folders: tuple[Path, ...], scale: int, contenders: list[Contender], problems: list[str]
 ) -> list[OpenTestSet]:
-    n_channels = contenders[0].network.config["in_chans"] if contenders else 3
+    n_channels = contenders[0].network.in_chans if contenders else 3
     found: list[OpenTestSet] = []
     for folder in folders:
         try:

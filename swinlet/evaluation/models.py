@@ -12,8 +12,10 @@ from swinlet.find_weights import find_weights
 from swinlet.hub import PREFIX, is_hub_word
 from swinlet.inference import RestoreOptions, Restorer
 from swinlet.models.cost import multiply_adds, parameter_count
+from swinlet.models.foreign_network import ForeignNetwork
+from swinlet.models.image_network import ImageNetwork
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.open_network import AmbiguousNetworkError, open_network
+from swinlet.models.open_network import AmbiguousNetworkError, open_any_network, open_network
 from swinlet.models.select_network import net_type_of, select_network
 from swinlet.options.schema import NetworkOptions
 from swinlet.utils.files import sha256_of
@@ -41,7 +43,7 @@ class Contender:
     """A network that is scored, and what is known of it."""
 
     card: ModelCard
-    network: SwinIR
+    network: ImageNetwork
     restorer: Restorer
 
 
@@ -78,6 +80,7 @@ def open_contenders(
             path = find_weights(named.word, named.origin, download=download, tell=problems.append)
             network, file = _open(path, named.origin, label, scale, net_types)
             _check_alike(network, file.source, scale, found)
+            _check_precision(network, file.source, options)
             found.append(_contender(network, file, label, options))
         except CheckpointError as error:
             problems.append(str(error))
@@ -86,14 +89,18 @@ def open_contenders(
 
 def _open(
     path: Path, key: str, label: str, scale: int | None, net_types: Mapping[str | None, str]
-) -> tuple[SwinIR, WeightFile]:
+) -> tuple[SwinIR | ForeignNetwork, WeightFile]:
     file = read_weight_file(path, key)
     given = net_types.get(label, net_types.get(None))
     try:
-        network = open_network(file, default_type=given or ("swinir" if label == TEACHER else None))
+        network = open_any_network(file, default_type=given or ("swinir" if label == TEACHER else None))
     except AmbiguousNetworkError as error:
         kinds = " or ".join(f"--net-type {label}={kind}" for kind in ("swinir_student", "swinir_student_v2"))
         raise CheckpointError(f"{error}: pass {kinds}") from error
+    if isinstance(network, ForeignNetwork):
+        if label in net_types:
+            raise CheckpointError(f"{file.source}: --net-type says {net_types[label]}, but it is {network.kind}")
+        return network, file
     if label in net_types and select_network(net_types[label]).block is not network.block:
         raise CheckpointError(
             f"{file.source}: --net-type says {net_types[label]}, but it records {net_type_of(network)}"
@@ -103,29 +110,35 @@ def _open(
     return network, file
 
 
-def _check_alike(network: SwinIR, source: str, scale: int | None, others: Sequence[Contender]) -> None:
+def _check_precision(network: ImageNetwork, source: str, options: RestoreOptions) -> None:
+    if options.precision not in network.precisions:
+        precisions = " or ".join(network.precisions)
+        raise CheckpointError(f"{source}: it does not compute in {options.precision}: use --precision {precisions}")
+
+
+def _check_alike(network: ImageNetwork, source: str, scale: int | None, others: Sequence[Contender]) -> None:
     """Refuse a network that cannot stand in one table with the others."""
     if scale is not None and network.upscale != scale:
         raise CheckpointError(f"{source}: these weights enlarge x{network.upscale}, but --scale is {scale}")
     for key, text in (("upscale", "scale"), ("in_chans", "number of channels")):
         first = others[0] if others else None
-        if first is not None and network.config[key] != first.network.config[key]:
+        if first is not None and getattr(network, key) != getattr(first.network, key):
             raise CheckpointError(
-                f"{source}: its {text} is {network.config[key]}, that of {first.card.label} is "
-                f"{first.network.config[key]}: score it in a call of its own"
+                f"{source}: its {text} is {getattr(network, key)}, that of {first.card.label} is "
+                f"{getattr(first.network, key)}: score it in a call of its own"
             )
 
 
-def _contender(network: SwinIR, file: WeightFile, label: str, options: RestoreOptions) -> Contender:
+def _contender(network: SwinIR | ForeignNetwork, file: WeightFile, label: str, options: RestoreOptions) -> Contender:
     card = ModelCard(
         label=label,
         role="teacher" if label == TEACHER else "student",
         path=str(file.path),
         sha256=sha256_of(file.path),
-        net_type=net_type_of(network),
-        in_chans=network.config["in_chans"],
+        net_type=net_type_of(network) if isinstance(network, SwinIR) else network.kind,
+        in_chans=network.in_chans,
         parameters=parameter_count(network),
-        multiply_adds=multiply_adds(network),
+        multiply_adds=multiply_adds(network) if isinstance(network, SwinIR) else None,
     )
     return Contender(card, network, Restorer(network, options))
 

@@ -37,7 +37,8 @@ class ModelCard:
     """A network that was scored.
 
     Attributes:
-        multiply_adds: for an output of 1280x720.
+        net_type: of the option files, or the name of a foreign architecture.
+        multiply_adds: for an output of 1280x720; None: of a foreign network, which nobody has counted.
         latency: None where it was not asked for.
     """
 
@@ -48,7 +49,7 @@ class ModelCard:
     net_type: str
     in_chans: int
     parameters: int
-    multiply_adds: int
+    multiply_adds: int | None
     latency: Latency | None = None
 
 

@@ -103,7 +103,8 @@ def score_table(result: TestSetResult, evaluation: Evaluation) -> list[list[str]
         costs = ["-", "-", "-"]
         if card is not None:
             latency = f"{card.latency.milliseconds:.0f} ms" if card.latency else "-"
-            costs = [f"{card.parameters:,}", f"{card.multiply_adds / 1e9:.1f} G", latency]
+            work = "-" if card.multiply_adds is None else f"{card.multiply_adds / 1e9:.1f} G"
+            costs = [f"{card.parameters:,}", work, latency]
         table.append([row.label, *(cell(metric, row.mean(metric)) for metric in METRICS), *costs])
     return table
 

@@ -16,6 +16,10 @@ _TENSORS_OF_A_BLOCK = 4  # at least; a whole one has 12 or 13, and what is missi
 NOT_IN_WEIGHTS = ("img_range", "drop_path_rate")
 
 
+class NotSwinIRError(CheckpointError):
+    """Raised for weights that have not the names and shapes of a SwinIR's; those of another network, or of none."""
+
+
 def read_architecture(state: Mapping[str, Tensor], source: str) -> dict[str, Any]:
     """Keyword arguments of ``SwinIR`` that the weights belong to.
 
@@ -29,16 +33,14 @@ def read_architecture(state: Mapping[str, Tensor], source: str) -> dict[str, Any
         serves for x3 as well. See ``disagreements``.
 
     Raises:
-        CheckpointError: these are not the weights of a SwinIR.
+        NotSwinIRError: these are not the weights of a SwinIR.
     """
     try:
         return _read(state)
     except KeyError as error:
-        raise CheckpointError(
-            f"{source}: these are not the weights of a SwinIR: there is no {error.args[0]}"
-        ) from error
+        raise NotSwinIRError(f"{source}: these are not the weights of a SwinIR: there is no {error.args[0]}") from error
     except (IndexError, ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{source}: these are not the weights of a SwinIR: the shapes do not fit") from error
+        raise NotSwinIRError(f"{source}: these are not the weights of a SwinIR: the shapes do not fit") from error
 
 
 def disagreements(

@@ -42,7 +42,7 @@ class ModelPlain:
         netG: the student.
         netE: its exponential moving average (None with ``E_decay`` 0).
         netP: the translator (None unless features are distilled).
-        netTeacher: the frozen teacher (None unless something is distilled).
+        netTeacher: the frozen teacher (None unless something is distilled, or where its answers are stored).
 
         reads_are_free: reading values off the device makes nothing wait (it does on CUDA).
         processes: those of the run; each computes its share of every batch.
@@ -64,7 +64,8 @@ class ModelPlain:
             torch.manual_seed(opt.train.manual_seed)
             self.netG = define_G(opt)
             self.netG.activation_checkpointing = opt.train.activation_checkpointing
-            self.netTeacher = define_teacher(opt, self.netG) if kind.needs_teacher else None
+            asks = kind.needs_teacher and not opt.teacher_is_stored
+            self.netTeacher = define_teacher(opt, self.netG, with_features=kind.needs_features) if asks else None
             distillation = kind(opt.train, self.netG, self.netTeacher)
         if self.netTeacher is not None:
             self.netTeacher.to(self.device)
@@ -126,10 +127,10 @@ class ModelPlain:
         Args:
             data: ``L`` (N, C, h, w) and, except for testing without ground truth, ``H`` (N, C, h*scale, w*scale);
                 float in [0, 1], or uint8, which is converted once here. ``slots``: which samples of the iteration's
-                batch these are (a range), and ``batch``: how many it has; without them these are all. Other keys are
-                ignored.
+                batch these are (a range), and ``batch``: how many it has; without them these are all. ``T``: the
+                teacher's images, as H, where the options name stored ones. Other keys are ignored.
         """
-        self._images = {key: self._to_device(data[key]) for key in ("L", "H") if key in data}
+        self._images = {key: self._to_device(data[key]) for key in ("L", "H", "T") if key in data}
         self._slots = data.get("slots", range(len(data["L"])))
         self._batch = data.get("batch", len(data["L"]))
 
@@ -181,7 +182,7 @@ class ModelPlain:
             module.part = (part.start, self._batch)
         here = slice(part.start - self._slots.start, part.stop - self._slots.start)
         L, H = self._images["L"][here], self._images["H"][here]
-        return self._wrapped_task(step, L, H, *self._ask_teacher(L), share)
+        return self._wrapped_task(step, L, H, *self._ask_teacher(here), share)
 
     def _gradient_norm(self) -> Tensor:
         """Of all that is trained, before it is clipped here where the options say so."""
@@ -220,12 +221,15 @@ class ModelPlain:
             on_all._foreach_mul_(way, (1 - self.opt.train.E_decay) * self._is_good)
             on_all._foreach_add_(self._averages, way)
 
-    def _ask_teacher(self, L: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+    def _ask_teacher(self, here: slice) -> tuple[Tensor | None, list[Tensor]]:
+        """The teacher's images of a part of the batch, and its features where they are compared."""
+        if self.opt.teacher_is_stored:
+            return self._images["T"][here], []
         if self.netTeacher is None:
             return None, []
         # Not inference_mode: the translator's gradient needs the features, and autograd keeps no tensor made there.
         with torch.no_grad(), autocast(self.device, self._teacher_precision):
-            return restored(self.netTeacher, L, self._task.distillation.needs_features)
+            return restored(self.netTeacher, self._images["L"][here], self._task.distillation.needs_features)
 
     def _regularize(self, step: int) -> None:
         train = self.opt.train
@@ -287,7 +291,7 @@ class ModelPlain:
         return "G" if self.netE is None else "E"
 
     def current_visuals(self) -> dict[str, Tensor]:
-        """The first image of the last batch or test: L, E and, where given, H; float (C, H, W) on the CPU."""
+        """The first image of the last batch or test: L, E and, where given, H and T; float (C, H, W) on the CPU."""
         return {key: image[0].detach().float().cpu() for key, image in self._images.items()}
 
     @property

@@ -5,13 +5,14 @@ shapes are those of the official implementation, so its checkpoints load strictl
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swinlet.models.convolution import Bottleneck3x3, Conv3x3
+from swinlet.models.image_network import ImageNetwork
 from swinlet.models.transformer import (
     ResidualGroup,
     SwinTransformerBlock,
@@ -104,7 +105,7 @@ def shuffle_steps(upscale: int) -> Iterator[nn.Module]:
         yield nn.PixelShuffle(step)
 
 
-class SwinIR(nn.Module):
+class SwinIR(ImageNetwork):
     """SwinIR for super-resolution, denoising and JPEG artefact reduction.
 
     The defaults are the classical super-resolution network that serves as teacher (11,900,199 parameters at x4).
@@ -182,6 +183,7 @@ class SwinIR(nn.Module):
         }
         check_config(self.config)
         self.upscale = upscale
+        self.in_chans = cast("Literal[1, 3]", in_chans)
         self.img_range = img_range
         self.upsampler = upsampler
         self.window_size = window_size
@@ -200,6 +202,17 @@ class SwinIR(nn.Module):
         self.conv_after_body = residual_conv(embed_dim, resi_connection)
         self._build_upsampler(embed_dim, in_chans)
         self._init_weights()
+
+    @property
+    def feature_widths(self) -> tuple[int, ...]:
+        """The width of each RSTB's tokens."""
+        return (self.config["embed_dim"],) * len(self.config["depths"])
+
+    def token_grid(self, side: int) -> int:
+        """Side of the square token map of an image of ``side`` x ``side`` pixels, which is padded to whole windows."""
+        for window in (self.window_size, self.block_window):
+            side += -side % window
+        return side
 
     def _build_layers(self) -> nn.ModuleList:
         config = self.config
@@ -315,11 +328,6 @@ class SwinIR(nn.Module):
             x = self.get_submodule(f"conv_up{i}")(F.interpolate(x, scale_factor=step, mode="nearest"))
             x = F.leaky_relu(x, 0.2)
         return self.conv_last(F.leaky_relu(self.conv_hr(x), 0.2))
-
-    @property
-    def in_chans(self) -> int:
-        """Channels of the images."""
-        return self.config["in_chans"]
 
     @property
     def bytes_per_pixel(self) -> int:

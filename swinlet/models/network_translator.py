@@ -10,15 +10,15 @@ class Translator(nn.ModuleList):
     """One linear map teacher width -> student width for each pair of stages.
 
     Args:
-        pairs: number of (student stage, teacher stage) pairs.
-        teacher_dim, student_dim: the widths of the two networks.
+        teacher_dims: width of the teacher's tokens in each pair.
+        student_dim: that of the student's.
     """
 
-    def __init__(self, pairs: int, teacher_dim: int, student_dim: int) -> None:
-        super().__init__([nn.Linear(teacher_dim, student_dim) for _ in range(pairs)])
+    def __init__(self, teacher_dims: Sequence[int], student_dim: int) -> None:
+        super().__init__([nn.Linear(teacher_dim, student_dim) for teacher_dim in teacher_dims])
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Teacher token maps (N, H*W, teacher_dim), one per pair, in whatever precision -> token maps
+        """Teacher token maps (N, H*W, width), one per pair, in whatever precision -> token maps
         (N, H*W, student_dim), in float32 or that of an autocast around."""
         return [linear(_readable(feature)) for linear, feature in zip(self, features, strict=True)]
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from swinlet.errors import CheckpointError, OptionError
-from swinlet.models.architecture import disagreements, read_architecture
+from swinlet.models.architecture import NotSwinIRError, disagreements, read_architecture
+from swinlet.models.foreign_network import ForeignNetwork, UnknownNetworkError, open_foreign
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.select_network import check_recorded, given_config, net_type_of, select_network
 from swinlet.options import NetworkOptions
@@ -28,6 +29,38 @@ _OFFICIAL_WRAPPERS = ("params", "params_ema")
 
 class AmbiguousNetworkError(CheckpointError):
     """The tensors fit two networks that compute different things, and nothing says which was meant."""
+
+
+def open_any_network(
+    file: WeightFile,
+    *,
+    default_type: str | None = None,
+    section: NetworkOptions | None = None,
+    section_name: str = "netG",
+) -> SwinIR | ForeignNetwork:
+    """Build the network of a weight file, whatever its architecture, with its weights, on the CPU.
+
+    Args and errors are those of ``open_network``, which opens what is a SwinIR.
+
+    Raises:
+        CheckpointError: the architecture is not known, or no network for super-resolution.
+    """
+    try:
+        return open_network(file, default_type=default_type, section=section, section_name=section_name)
+    except NotSwinIRError as error:
+        try:
+            network = open_foreign(file)
+        except UnknownNetworkError as unknown:
+            raise CheckpointError(f"{error}. {_without(file.source, unknown)}") from unknown
+    if section is not None:
+        raise OptionError(f"{section_name}: it describes a SwinIR, but {file.source} is {network.kind}: remove it")
+    return network
+
+
+def _without(source: str, error: Exception) -> str:
+    """An error's reason, as a sentence."""
+    reason = str(error).removeprefix(f"{source}: ")
+    return f"{reason[:1].upper()}{reason[1:]}"
 
 
 def open_network(
@@ -50,7 +83,8 @@ def open_network(
 
     Raises:
         AmbiguousNetworkError: nothing tells V1 from V2.
-        CheckpointError: these are not the weights of a SwinIR, or they contradict what is recorded.
+        NotSwinIRError: these are not the weights of a SwinIR.
+        CheckpointError: they are damaged, or contradict what is recorded.
         OptionError: the section contradicts the file.
     """
     recorded = file.recorded
@@ -63,11 +97,11 @@ def open_network(
     try:
         # Without memory first: a small file may have the shapes of a huge network, or one tensor under many names.
         with torch.device("meta"):
-            check_fit(select_network(net_type)(**config), file.state, file.source)
+            _check_names(select_network(net_type)(**config), file)
         _refuse_shared(file)
         network = select_network(net_type)(**config)
     except ValueError as error:
-        raise CheckpointError(f"{file.source}: these are not the weights of a SwinIR: {error}") from error
+        raise NotSwinIRError(f"{file.source}: these are not the weights of a SwinIR: {error}") from error
     load_into(network, file.state, strict=True, source=file.source)
     check_recorded(network, recorded, file.source)
     return network
@@ -92,6 +126,14 @@ def open_weights(path: Path, key: str, net_type: str | None = None) -> tuple[Swi
     if net_type is not None and select_network(net_type).block is not network.block:
         raise CheckpointError(f"{file.source}: --net-type says {net_type}, but it records {net_type_of(network)}")
     return network.eval().requires_grad_(False), file
+
+
+def _check_names(network: SwinIR, file: WeightFile) -> None:
+    """HAT and others have all the tensors that tell a SwinIR's architecture, and more."""
+    try:
+        check_fit(network, file.state, file.source)
+    except CheckpointError as error:
+        raise NotSwinIRError(str(error)) from error
 
 
 def _refuse_shared(file: WeightFile) -> None:

@@ -37,7 +37,7 @@ def _single(opt: Options) -> Iterator[str]:
 
 
 def _datasets(opt: Options) -> Iterator[str]:
-    names = ("H_size", "dataloader_shuffle", "dataloader_num_workers", "dataloader_batch_size")
+    names = ("H_size", "dataroot_T", "dataloader_shuffle", "dataloader_num_workers", "dataloader_batch_size")
     for phase, section in (("test", opt.datasets.test), ("val", opt.datasets.val)):
         for name in _given(section, names) if section is not None else ():
             yield f"datasets.{phase}.{name} (its images are read whole, one after the other)"
@@ -62,6 +62,9 @@ def _networks(opt: Options) -> Iterator[str]:
 
 
 def _distillation(opt: Options) -> Iterator[str]:
+    if len(opt.path.teachers) < 2:
+        for name in _given(opt.train, ("teacher_weights",)):
+            yield f"train.{name} (path.pretrained_netTeacher is no list of several)"
     kind = opt.train.distillation_type
     reason = f"distillation_type is {kind!r}"
     if kind == "none":
@@ -71,14 +74,33 @@ def _distillation(opt: Options) -> Iterator[str]:
             yield f"path.{name} ({reason})"
         for name in _given(opt, ("netTeacher",)):
             yield f"{name} ({reason})"
+        if opt.datasets.train is not None:
+            for name in _given(opt.datasets.train, ("dataroot_T",)):
+                yield f"datasets.train.{name} ({reason})"
+    elif opt.teacher_is_stored:
+        yield from _stored(opt)
+    elif opt.datasets.train is not None:
+        for name in _given(opt.datasets.train, ("dataroot_T",)):
+            yield f"datasets.train.{name} ({reason}, which asks the teacher itself)"
     if kind != "feature":
-        names = ("feature_lossfn_type", "feature_lossfn_weight", "start_feature_iter", "feature_pairs")
+        names = ("feature_lossfn_type", "feature_lossfn_weight", "start_feature_iter", "feature_pairs", "feature_taps")
         for name in _given(opt.train, names):
             yield f"train.{name} ({reason})"
         for name in _given(opt.path, ("pretrained_netP",)):
             yield f"path.{name} ({reason})"
     elif opt.train.start_feature_iter > opt.train.total_iter:
         yield f"train.start_feature_iter (the feature loss never starts: total_iter is {opt.train.total_iter})"
+
+
+def _stored(opt: Options) -> Iterator[str]:
+    reason = "datasets.train.dataroot_T has the teacher's answers"
+    for section, prefix, names in (
+        (opt.train, "train.", ("teacher_precision",)),
+        (opt.path, "path.", ("pretrained_netTeacher",)),
+        (opt, "", ("netTeacher",)),
+    ):
+        for name in _given(section, names):
+            yield f"{prefix}{name} ({reason})"
 
 
 def _training(opt: Options) -> Iterator[str]:

@@ -24,6 +24,9 @@ DISTILLATIONS = {
     "feature": "swinlet.distillation.feature.FeatureDistillation",
 }
 
+FROM_IMAGES = frozenset({"response"})
+"""Distillation types that ask a teacher for its images of the training patches alone: stored ones will do."""
+
 DATASETS = {"sr": "swinlet.data.dataset_sr.DatasetSR"}
 
 

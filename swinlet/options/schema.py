@@ -28,7 +28,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from swinlet.options.names import DatasetName, DistillationName, ModelName, NetworkName
+from swinlet.options.names import FROM_IMAGES, DatasetName, DistillationName, ModelName, NetworkName
 
 _MAX_FLOAT = 1e100  # products of a few such numbers are still numbers: floats end at 2e308
 
@@ -108,6 +108,13 @@ FilePath = Annotated[Path, BeforeValidator(expand_path)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_expand_optional_path)]
 
 
+PathOrPaths = Annotated[
+    Annotated[FilePath, Tag("single")] | Annotated[tuple[FilePath, ...], Field(min_length=1), Tag("list")],
+    Discriminator(_list_or_single),
+]
+OptionalPaths = Annotated[PathOrPaths | None, BeforeValidator(_expand_optional_path)]
+
+
 def _can_be_written(name: str) -> bool:
     try:
         return b"\0" not in os.fsencode(name)
@@ -130,6 +137,9 @@ def _shown_name(value: str) -> str:
     if len(value) > _MAX_NAME or not value.isprintable():
         raise ValueError(f"must be printable, and have at most {_MAX_NAME} characters")
     return value
+
+
+ShownName = Annotated[str, AfterValidator(_shown_name)]
 
 
 @dataclass(frozen=True)
@@ -191,24 +201,34 @@ class PathOptions(Section):
     pretrained_netG: OptionalPath = Field(default=None, description="Weights the student starts from.")
     pretrained_netE: OptionalPath = Field(default=None, description="Weights its moving average starts from.")
     pretrained_netP: OptionalPath = Field(default=None, description="Weights the translator starts from.")
-    pretrained_netTeacher: OptionalPath = Field(
-        default=None, description="The teacher's weights (.pth or .safetensors); its architecture is read off them."
+    pretrained_netTeacher: OptionalPaths = Field(
+        default=None,
+        description="The teacher's weights (.pth or .safetensors), which tell its architecture; or those of several.",
     )
     pretrained_optimizerG: OptionalPath = Field(
         default=None, description="State of the optimiser to start from; needs train.G_optimizer_reuse."
     )
 
+    @property
+    def teachers(self) -> tuple[Path, ...]:
+        """The weights of all teachers."""
+        named = self.pretrained_netTeacher
+        return named if isinstance(named, tuple) else () if named is None else (named,)
+
 
 class DatasetOptions(Section):
     """One folder of high-resolution images, with an optional folder of low-resolution partners."""
 
-    name: Annotated[str, AfterValidator(_shown_name)] = Field(default="dataset", description="Name shown in the log.")
+    name: ShownName = Field(default="dataset", description="Name shown in the log.")
     dataset_type: DatasetName = Field(default="sr", description="Kind of dataset.")
     dataroot_H: FilePath = Field(
         description="Folder with high-resolution images, searched recursively; or a prepared folder."
     )
     dataroot_L: OptionalPath = Field(
         default=None, description="Folder with low-resolution images of the same names; without it, MATLAB bicubic."
+    )
+    dataroot_T: OptionalPath = Field(
+        default=None, description="Folder of swinlet teach: response distillation reads the teacher's images from it."
     )
     cache_gb: NaturalFloat = Field(
         default=2.0, description="Images are decoded once, into a cache, if that takes at most so many GB; 0: never."
@@ -324,11 +344,18 @@ class TrainOptions(Section):
     distillation_type: DistillationName = Field(default="none", description="What the student learns from the teacher.")
     distill_lossfn_type: Literal["l1", "l2"] = Field(default="l1", description="Loss against the teacher's image.")
     distill_lossfn_weight: NaturalFloat = Field(default=1.0, description="Its weight.")
+    teacher_weights: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Shares of several teachers in the mean of their images; default: equal ones."
+    )
     feature_lossfn_type: Literal["l1", "l2"] = Field(default="l1", description="Loss against translated features.")
     feature_lossfn_weight: NaturalFloat = Field(default=0.01, description="Its weight, for each pair of stages.")
     start_feature_iter: NaturalInt = Field(default=0, description="First iteration with the feature loss.")
     feature_pairs: Annotated[tuple[tuple[NaturalInt, NaturalInt], ...], Field(min_length=1)] | None = Field(
         default=None, description="[student stage, teacher stage] pairs; default: i with i."
+    )
+    feature_taps: Annotated[tuple[ShownName, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Names of the teacher's modules whose outputs are its stages; default: a SwinIR's RSTBs.",
     )
 
     gradient_accumulation_steps: PositiveInt = Field(
@@ -494,6 +521,7 @@ class Options(Section):
                 yield Conflict(
                     (f"{name}.in_chans", "n_channels"), f"{network.in_chans}, but n_channels is {self.n_channels}"
                 )
+        yield from self._conflicts_of_teachers()
         train = self.datasets.train
         patch = train.H_size if train else 0
         batch_bytes = patch**2 * self.n_channels * train.dataloader_batch_size if train else 0
@@ -516,6 +544,19 @@ class Options(Section):
         if patch % self.scale:
             yield Conflict(("datasets.train.H_size", "scale"), f"{patch} is not a multiple of scale {self.scale}")
 
+    def _conflicts_of_teachers(self) -> Iterator[Conflict]:
+        weights, teachers = self.train.teacher_weights, self.path.teachers
+        if len(teachers) > 1:
+            if self.train.distillation_type == "feature":
+                keys = ("path.pretrained_netTeacher", "train.distillation_type")
+                yield Conflict(keys, f"{len(teachers)} teachers, but features can be learnt from one alone")
+            if self.netTeacher is not None:
+                keys = ("netTeacher", "path.pretrained_netTeacher")
+                yield Conflict(keys, f"describes one teacher, but there are {len(teachers)}")
+            if weights is not None and len(weights) != len(teachers):
+                keys = ("train.teacher_weights", "path.pretrained_netTeacher")
+                yield Conflict(keys, f"{len(weights)} weights, but {len(teachers)} teachers")
+
     def completed(self, network: NetworkOptions) -> NetworkOptions:
         """A network section with ``scale`` and ``n_channels`` filled in."""
         return network.model_copy(
@@ -524,6 +565,12 @@ class Options(Section):
                 "in_chans": network.in_chans or self.n_channels,
             }
         )
+
+    @property
+    def teacher_is_stored(self) -> bool:
+        """Whether the teacher's answers are read from ``datasets.train.dataroot_T``, and its network is not needed."""
+        train = self.datasets.train
+        return train is not None and train.dataroot_T is not None and self.train.distillation_type in FROM_IMAGES
 
     @property
     def run_dir(self) -> Path:

@@ -15,6 +15,7 @@ from swinlet.evaluation.results import TEACHER, Evaluation
 from swinlet.evaluation.scoring import Image, Picture
 from swinlet.evaluation.testsets import OpenTestSet, folders_as_testset, open_testset
 from swinlet.inference import RestoreOptions
+from swinlet.models.network_swinir import SwinIR
 from swinlet.report.evidence import Crop, check_inside
 from swinlet.report.features import FeatureEvidence, feature_evidence
 from swinlet.report.page import Report, render
@@ -147,7 +148,7 @@ class _Evidence:
         return NamedFile(str(path), origin=f"run {first.label}: path.pretrained_netTeacher (or name it with --teacher)")
 
     def _testsets(self, first: Contender) -> list[OpenTestSet]:
-        scale, n_channels = first.network.upscale, first.network.config["in_chans"]
+        scale, n_channels = first.network.upscale, first.network.in_chans
         if self._request.testsets:
             folders = dict.fromkeys(self._request.testsets)
             return self._opened([partial(open_testset, folder, scale, n_channels) for folder in folders])
@@ -219,6 +220,12 @@ class _Evidence:
             if run.translator is not None and own is not None and not _same_file(own, Path(teacher.card.path)):
                 self.notes.append(f"{run.label}: no token maps, as another teacher taught it.")
                 continue
+            if run.options is not None and run.options.train.feature_taps is not None:
+                self.notes.append(f"{run.label}: no token maps, as the teacher's are those of train.feature_taps.")
+                continue
+            if not isinstance(student.network, SwinIR) or not isinstance(teacher.network, SwinIR):
+                self.notes.append(f"{run.label}: no token maps, as the teacher is a {teacher.card.net_type}.")
+                continue
             try:
                 self.features.append(feature_evidence(run, student.network, teacher.network, *self._first_low))
             except (OptionError, CheckpointError) as error:
@@ -226,7 +233,9 @@ class _Evidence:
 
 
 def _teacher_of(run: Run) -> Path | None:
-    return None if run.options is None else run.options.path.pretrained_netTeacher
+    """The one teacher of a run; None where there are several, or none."""
+    teachers = () if run.options is None else run.options.path.teachers
+    return teachers[0] if len(teachers) == 1 else None
 
 
 def _same_file(one: Path, other: Path) -> bool:

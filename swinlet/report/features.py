@@ -62,7 +62,7 @@ def feature_evidence(run: Run, student: SwinIR, teacher: SwinIR, name: str, low:
         OptionError, CheckpointError: the token maps cannot be paired, or the translator cannot be read.
     """
     pairs = _pairs(run, student, teacher)
-    translator = None if run.translator is None else _read_translator(run, len(pairs), student, teacher)
+    translator = None if run.translator is None else _read_translator(run, pairs, student, teacher)
     image = _middle(low, student.window_size)
     device = next(student.parameters()).device
     batch = to_tensor(image)[None].to(device).float() / 255
@@ -106,9 +106,9 @@ def _pairs(run: Run, student: SwinIR, teacher: SwinIR) -> Sequence[tuple[int, in
     return [(i, i) for i in range(min(len(student.config["depths"]), len(teacher.config["depths"])))]
 
 
-def _read_translator(run: Run, pairs: int, student: SwinIR, teacher: SwinIR) -> Translator:
+def _read_translator(run: Run, pairs: Sequence[tuple[int, int]], student: SwinIR, teacher: SwinIR) -> Translator:
     assert run.translator is not None
-    translator = Translator(pairs, teacher.config["embed_dim"], student.config["embed_dim"])
+    translator = Translator([teacher.feature_widths[t] for _, t in pairs], student.config["embed_dim"])
     key = f"{run.label}: translator"
     load_into(translator, read_weights(run.translator, key), strict=True, source=f"{key}: {run.translator}")
     return translator.requires_grad_(False)
