@@ -342,6 +342,55 @@ def report_command(
         report_problems(problems)
 
 
+@app.command("export")
+def export_command(
+    weights: Annotated[str, typer.Argument(help="A .pth or .safetensors, or a run's folder.", metavar="WEIGHTS")],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="safetensors (default), pth, onnx, openvino; repeat for more.", metavar="NAME"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File or folder; default: the current folder.")] = None,
+    precision: Annotated[str, typer.Option("--precision", help="Of the weights: fp32, fp16, int8 (onnx).")] = "fp32",
+    net_type: Annotated[
+        str | None, typer.Option("--net-type", help="Network of a file that does not tell SwinIR from V2.")
+    ] = None,
+    options: Annotated[
+        Path | None,
+        typer.Option("--options", help="The training's option file, to note its checksum; default: the run's."),
+    ] = None,
+    download: Download = False,
+    check: Annotated[bool, typer.Option("--verify", help="Compare with the network, and measure.")] = False,
+    latency_size: Annotated[
+        int, typer.Option(min=0, help="Side of the LR image for latency; 0: do not measure.")
+    ] = 128,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+) -> None:
+    """Write trained weights as files for other programs: safetensors, KAIR's .pth, ONNX, OpenVINO.
+
+    Exit code 2 if --verify finds more than rounding errors.
+    """
+    with user_errors("pass a smaller --latency-size"):
+        from swinlet.export import as_text, export, export_request, verify
+
+        request = export_request(
+            weights,
+            formats or [],
+            out=out,
+            precision=precision,
+            net_type=net_type,
+            options=options,
+            overwrite=overwrite,
+            download=download,
+        )
+        network, exported = export(request)
+        for file in exported:
+            LOGGER.info("written: %s (%.2f MB)", file.path, file.size / 1e6)
+        if check:
+            verified = verify(network, exported, request.net_type, latency_size)
+            typer.echo(as_text(verified))
+            report_problems(verified.problems(request.precision))
+
+
 @app.command("push-to-hub")
 def push_command(
     weights: Annotated[str, typer.Argument(help="A .pth or .safetensors, or a run's folder.", metavar="WEIGHTS")],
