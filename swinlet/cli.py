@@ -247,6 +247,9 @@ def upscale_command(
         str, typer.Option(help="auto: as the memory allows; none; or a side in LR pixels.", metavar="auto|none|N")
     ] = "auto",
     tile_overlap: TileOverlap = None,
+    backend: Annotated[
+        str, typer.Option(help="torch, onnx (onnxruntime) or openvino, the latter on the CPU.")
+    ] = "torch",
     precision: PrecisionName = "fp32",
     device: Device = "auto",
     form: Annotated[
@@ -271,6 +274,7 @@ def upscale_command(
             scale=scale,
             net_type=net_type,
             download=download,
+            backend=backend,
             self_ensemble=self_ensemble,
             tile=tile,
             tile_overlap=tile_overlap,
