@@ -32,6 +32,7 @@ DOCUMENTS = [
     "docs/architecture.md",
     "docs/data.md",
     "docs/evaluation.md",
+    "docs/export.md",
     "docs/hub.md",
     "docs/interpolation.md",
     "docs/options.md",
@@ -146,6 +147,16 @@ def test_scoring_commands(command: str, sandbox: Path, monkeypatch: pytest.Monke
     assert written is None or (sandbox / written[1]).stat().st_size > 1000
 
 
+@pytest.mark.parametrize("command", [c for c in SHELL if c.startswith("swinlet export ")])
+def test_export_commands(command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for engine in ("onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(engine)
+    monkeypatch.chdir(sandbox)
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--latency-size", "8", "--overwrite"])
+    assert result.exit_code == 0, result.output
+    assert (sandbox / re.findall(r"--out (\S+)", command)[0]).exists()
+
+
 @pytest.mark.parametrize("command", sorted({c for c in SHELL if c.startswith("swinlet upscale ")}))
 def test_upscale_commands(command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sandbox)
@@ -174,6 +185,7 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
         "swinlet report ",
         "swinlet prepare ",
         "swinlet upscale ",
+        "swinlet export ",
         "swinlet web",
     )
     assert not [c for c in SHELL if not c.startswith(kinds)]
