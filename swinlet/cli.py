@@ -24,7 +24,7 @@ from swinlet.utils.console import LOGGER, ProgressBar, log_to_console
 from swinlet.utils.files import write_bytes, write_text
 from swinlet.utils.memory import is_out_of_memory
 
-FAILURE, USAGE_ERROR = 1, 2
+FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -283,8 +283,12 @@ def upscale_command(
             form=form,
             overwrite=overwrite,
         )
-        with ProgressBar() as bar:
-            problems = upscale_files(request.jobs, request.upscaler, quality, bar)
+        try:
+            with ProgressBar() as bar:
+                problems = upscale_files(request.jobs, request.upscaler, quality, bar)
+        except KeyboardInterrupt as error:
+            LOGGER.info("stopped: what is written is whole; the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from error
         skipped = f", {request.n_skipped} were there already (--overwrite)" if request.n_skipped else ""
         LOGGER.info("enlarged x%d: %d%s", request.upscaler.scale, len(request.jobs) - len(problems), skipped)
         report_problems(problems)

@@ -66,8 +66,10 @@ def overlap_for(tile: int | None, wanted: int | None) -> int:
     return OVERLAP if tile is None else min(OVERLAP, tile // 3)
 
 
-def tile_fault(tile: int, overlap: int, dashes: str = "--") -> str | None:
-    """What is wrong with a side and an overlap that somebody has given; None: nothing."""
+def tile_fault(tile: int | None, overlap: int, dashes: str = "--") -> str | None:
+    """What is wrong with a side (None: chosen later) and an overlap that somebody has given; None: nothing."""
+    if tile is None:
+        return None if overlap >= 0 else f"{dashes}tile{dashes[:1] or '_'}overlap {overlap}: must be at least 0"
     if tile < MIN_TILE:
         return f"{dashes}tile {tile}: must be at least {MIN_TILE}"
     if not 0 <= 2 * overlap < tile:

@@ -98,6 +98,14 @@ class TestKinds:
         assert np.array_equal(np.asarray(large), repeated(image.convert("L") if mode == "1" else image))
         assert large.info["icc_profile"] == b"profile"
 
+    def test_gray_stored_as_rgb_is_not_tinted(self) -> None:
+        class Tinted(Nearest):
+            def __call__(self, x: Tensor) -> Tensor:
+                return super().__call__(x) + torch.tensor([0.0, 0.1, 0.2])[:, None, None]
+
+        large = Upscaler(Tinted(), RestoreOptions(CPU)).upscale(np.full((2, 2, 3), 0.5, np.float32))
+        assert large == pytest.approx(np.full((4, 4, 3), 0.6), abs=1e-6)
+
     def test_gray_is_the_mean_of_what_an_rgb_network_makes_of_it(self) -> None:
         class Tinted(Nearest):
             def __call__(self, x: Tensor) -> Tensor:
@@ -114,7 +122,9 @@ class TestKinds:
             (np.zeros((2, 2), np.int64), "uint8, uint16 or floating-point"),
             (torch.zeros(2, 3, 3), r"C 1 or 3, not \(2, 3, 3\)"),
             (torch.zeros(3, 3, 3, dtype=torch.int64), "floating-point in"),
-            (np.full((2, 2), np.nan), "no numbers"),
+            (np.full((2, 2), np.nan), "goes from nan to nan"),
+            (np.full((2, 2), 255.0), r"has to be in \[0, 1\], but goes from 255 to 255"),
+            (torch.full((1, 2, 2), torch.nan), "no numbers"),
             (Image.new("F", (2, 2)), "mode F"),
         ],
     )
@@ -223,6 +233,11 @@ class TestLoad:
             ({"weights": tmp_path / "none.pth"}, CheckpointError, "does not exist"),
             ({"scale": 8}, OptionError, "scale 8: the student that comes with swinlet is x4"),
             ({"device": "abacus"}, OptionError, "no such device"),
+            ({"tile": "none"}, OptionError, 'tile .none.: must be "auto", None or a whole number'),
+            ({"tile_overlap": -1}, OptionError, "tile_overlap -1: must be at least 0"),
+            ({"net_type": "x"}, OptionError, "net_type x: must be one of"),
+            ({"precision": "x"}, OptionError, "precision x: must be one of"),
+            ({"backend": "x"}, OptionError, "backend x: must be one of"),
             ({"tile": 16, "tile_overlap": 8}, OptionError, "tile_overlap 8: must be at least 0 and less than half"),
         ]:
             with pytest.raises(kind, match=message):
@@ -291,6 +306,55 @@ class TestCommand:
             "sub/b.png",
         }
 
+    def test_patterns_do_not_go_round_links_and_leave_results_and_hidden_files_out(
+        self, tmp_path: Path, picture: Path, ours: list[object]
+    ) -> None:
+        folder = picture.parent
+        (folder / "sub").mkdir()
+        (folder / "sub" / "up").symlink_to(folder)
+        (folder / ".hidden.png").write_bytes(picture.read_bytes())
+        words = [folder / "**" / "*.png", "--out", folder / "big", *ours]
+        assert "enlarged x2: 1" in upscale(*words).output
+        assert "enlarged x2: 0, 1 were there already" in upscale(*words).output
+        once = upscale(picture, folder / "sub" / ".." / "a.png", "--out", tmp_path / "o", *ours)
+        assert "enlarged x2: 1" in once.output
+
+    def test_gifs_become_png_and_needless_alpha_does_not_matter(
+        self, tmp_path: Path, picture: Path, ours: list[object]
+    ) -> None:
+        Image.fromarray(random((6, 6), np.uint8)).save(picture.parent / "b.gif")
+        opaque = Picture(random((8, 12, 3), np.uint8), np.full((8, 12), 255, np.uint8))
+        picture.write_bytes(encode(opaque, "PNG", 95))
+        assert upscale(picture.parent, "--out", tmp_path / "out", *ours).exit_code == 0
+        assert opened(tmp_path / "out" / "b.png").mode == "L"
+        assert upscale(picture, "--out", tmp_path / "a.jpg", *ours).exit_code == 0
+
+    def test_the_longest_names(self, tmp_path: Path, picture: Path, ours: list[object]) -> None:
+        longest = picture.with_name("n" * 251 + ".png")
+        picture.rename(longest)
+        assert upscale(longest, "--out", tmp_path / "out", *ours).exit_code == 0
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [longest.name]
+
+    def test_it_is_stopped_and_goes_on(
+        self, tmp_path: Path, picture: Path, ours: list[object], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in "bcd":
+            picture.with_name(f"{name}.png").write_bytes(picture.read_bytes())
+        whole, count = Upscaler.upscale_picture, iter(range(100))
+
+        def interrupted(self: Upscaler, picture: Picture) -> Picture:
+            if next(count) == 2:
+                raise KeyboardInterrupt
+            return whole(self, picture)
+
+        monkeypatch.setattr(Upscaler, "upscale_picture", interrupted)
+        result = upscale(picture.parent, "--out", tmp_path / "out", *ours)
+        assert result.exit_code == 130
+        assert "stopped: what is written is whole; the same command goes on" in result.output
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+        again = upscale(picture.parent, "--out", tmp_path / "out", *ours)
+        assert "enlarged x2: 2, 2 were there already" in again.output
+
     def test_a_bad_picture_leaves_the_others_alone(self, tmp_path: Path, picture: Path, ours: list[object]) -> None:
         (picture.parent / "bad.png").write_text("only text")
         frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
@@ -329,6 +393,13 @@ class TestCommand:
             (["in/a.png", "--out", "out", "--format", "gif"], "--format gif: must be one of png, jpg"),
             (["in/a.png", "--out", "b.jpg", "--format", "png"], "--format png contradicts --out b.jpg"),
             (["-", "--out", "out"], "for standard input name a file, or pass --format"),
+            (["", "--out", "out"], "a picture's name is empty"),
+            (["in", "--out", "in"], "in: all pictures lie in the folder of --out"),
+            (["in/a.png", "--out", "b.avif"], "--out b.avif: files that are written end with"),
+            (["in/a.png", "--out", "b.gif"], "--out b.gif: files that are written end with"),
+            (["in/a.png", "--out", "text.txt"], "--out text.txt: is a file that does not end with"),
+            (["in/a.png", "--out", "taken"], "taken/a.png is a folder, and would be the result of in/a.png"),
+            (["in/a.png", "--out", "b.png", "--tile-overlap", "-1"], "--tile-overlap -1: must be at least 0"),
             (["in/a.png", "--out", "b.png", "--tile", "small"], "--tile small: must be auto, none or a number"),
             (["in/a.png", "--out", "b.png", "--tile", "4"], "--tile 4: must be at least 8"),
             (["in/a.png", "--out", "b.png", "--scale", "5"], "--scale 5: must be one of"),
@@ -348,6 +419,8 @@ class TestCommand:
         (picture.parent / "sub" / "a.png").write_bytes(picture.read_bytes())
         alpha = Picture(random((4, 4, 3), np.uint8), random((4, 4), np.uint8))
         (picture.parent / "alpha.png").write_bytes(encode(alpha, "PNG", 95))
+        (tmp_path / "text.txt").write_text("no picture")
+        (tmp_path / "taken" / "a.png").mkdir(parents=True)
         before = picture.read_bytes()
         result = upscale(*words)
         assert result.exit_code == 2, result.output

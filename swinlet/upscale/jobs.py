@@ -13,6 +13,10 @@ from swinlet.utils.picture import SUFFIXES, Format
 STREAM = "-"
 """The word for standard input and output."""
 
+_READ = IMAGE_SUFFIXES | {".gif"}
+_OTHER_SUFFIXES = (_READ | {".avif", ".heic", ".jxl", ".jp2", ".tga", ".psd", ".pdf"}) - set(SUFFIXES)
+"""Of pictures that are not written: probably no folder is meant."""
+
 FORMATS: dict[str, tuple[str, Format]] = {
     "png": (".png", "PNG"),
     "jpg": (".jpg", "JPEG"),
@@ -65,10 +69,17 @@ def plan(words: Sequence[str], out: str, form: str | None, overwrite: bool) -> t
     if not out:
         raise OptionError("--out: is empty: name a folder or a file")
     place = Path(out)
-    found = list(dict.fromkeys(_found(words, place)))
+    by_place: dict[str | None, tuple[Path | None, Path]] = {}
+    for source, relative in _found(words, place):
+        by_place.setdefault(None if source is None else os.path.abspath(source), (source, relative))
+    found = list(by_place.values())
     is_single = len(found) == 1 and (out == STREAM or _names_file(words, found, out))
-    if not is_single and (out == STREAM or (place.suffix.lower() in IMAGE_SUFFIXES and not place.is_dir())):
+    if not is_single and (out == STREAM or (place.suffix.lower() in SUFFIXES and not place.is_dir())):
         raise OptionError(f"--out {out}: there are {len(found)} pictures or a folder to enlarge: name a folder")
+    if not is_single and place.exists() and not place.is_dir():
+        raise OptionError(f"--out {out}: is a file that does not end with {' '.join(SUFFIXES)}: name another one")
+    if not is_single and place.suffix.lower() in _OTHER_SUFFIXES and not place.is_dir():
+        raise OptionError(f"--out {out}: files that are written end with {' '.join(SUFFIXES)}")
     if is_single:
         return _planned([_single(found[0][0], out, form)], overwrite)
     return _planned([_in_folder(source, relative, place, form) for source, relative in found], overwrite)
@@ -76,25 +87,40 @@ def plan(words: Sequence[str], out: str, form: str | None, overwrite: bool) -> t
 
 def _found(words: Sequence[str], place: Path) -> Iterator[tuple[Path | None, Path]]:
     """Pictures, each with its place in the folder of results, which is not searched itself."""
+    results = os.path.realpath(place)
     for word in words:
         path = Path(word)
+        if not word:
+            raise DataError("a picture's name is empty: check the words of the command, and its shell variables")
         if word == STREAM:
             yield None, Path("picture")
         elif path.is_dir():
-            below = os.path.realpath(place)
-            pictures = (image for image in list_images(path) if not _is_below(os.path.realpath(image), below))
-            yield from ((image, image.relative_to(path)) for image in pictures)
+            yield from _sources(list_images(path, _READ), path, results, word)
         elif os.path.lexists(path) or not glob.has_magic(word):
             if not path.exists():
                 raise DataError(f"there is no file or folder {word}: check the path")
             yield path, Path(path.name)
         else:
-            matches = [Path(match) for match in sorted(glob.glob(word, recursive=True))]
-            pictures = [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]
-            if not pictures:
-                raise DataError(f"nothing fits the pattern {word}: check it")
             root = _fixed_part(path)
-            yield from ((match, match.relative_to(root)) for match in pictures)
+            # glob.glob would go round links that lead back for ever.
+            matches = sorted(root.glob(str(path.relative_to(root))))
+            pictures = [match for match in matches if match.suffix.lower() in _READ and match.is_file()]
+            visible = [picture for picture in pictures if not _is_hidden(picture.relative_to(root))]
+            if not visible:
+                raise DataError(f"nothing fits the pattern {word}: check it")
+            yield from _sources(visible, root, results, word)
+
+
+def _sources(pictures: Sequence[Path], root: Path, results: str, word: str) -> Iterator[tuple[Path, Path]]:
+    """Those of the pictures that are no results, with their places below ``root``."""
+    sources = [picture for picture in pictures if not _is_below(os.path.realpath(picture), results)]
+    if not sources:
+        raise DataError(f"{word}: all pictures lie in the folder of --out, as results: name another folder")
+    return ((source, source.relative_to(root)) for source in sources)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -149,10 +175,12 @@ def _planned(jobs: list[Job], overwrite: bool) -> tuple[list[Job], int]:
         place = os.path.realpath(job.target)
         if place in sources:
             raise DataError(f"{job.target} is a picture to enlarge: name another folder or file with --out")
+        if os.path.isdir(place):
+            raise DataError(f"{job.target} is a folder, and would be the result of {job.name}: name another one")
         if place in targets:
             raise DataError(
-                f"{targets[place].name} and {job.name} would both become {job.target}: enlarge them into different "
-                "folders"
+                f"{targets[place].name} and {job.name} would both become {job.target}: enlarge them by two commands, "
+                "into different folders"
             )
         targets[place] = job
     wanted = [job for job in jobs if overwrite or job.target is None or not os.path.lexists(job.target)]

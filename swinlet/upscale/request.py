@@ -84,10 +84,10 @@ def upscale_request(
 
 
 def _tile(word: str, overlap: int | None, faults: list[str]) -> Tile:
-    if word == "auto":
-        return "auto"
-    if word == "none":
-        return None
+    if word in ("auto", "none"):
+        if (fault := tile_fault(None, overlap_for(None, overlap))) is not None:
+            faults.append(fault)
+        return "auto" if word == "auto" else None
     if not (word.isascii() and word.isdigit() and len(word) < 10):
         faults.append(f"--tile {word}: must be auto, none or a number of LR pixels")
         return None

@@ -1,5 +1,6 @@
 """Enlarging pictures one after the other, while others are read and written."""
 
+import errno
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from swinlet.upscale.jobs import Job
 from swinlet.upscale.upscaler import Upscaler
 from swinlet.utils.console import LOGGER, ProgressBar
 from swinlet.utils.files import refusal, write_atomic
-from swinlet.utils.picture import Format, Picture, encode, read_picture, refusal_of
+from swinlet.utils.picture import HOLD_ALPHA, Format, Picture, encode, opaque, read_picture, refusal_of
 
 AHEAD = 2
 """Pictures that are read, and that wait to be written, while one is enlarged."""
@@ -41,6 +42,8 @@ def upscale_files(jobs: Sequence[Job], upscaler: Upscaler, quality: int, bar: Pr
             try:
                 picture = reading.result()
                 form = _format(job, picture)
+                if form not in HOLD_ALPHA:
+                    picture = opaque(picture)
                 _refuse_early(job, picture, form, upscaler)
                 result = upscaler.upscale_picture(picture)
             except DataError as error:
@@ -66,7 +69,11 @@ def _read_ahead(jobs: Sequence[Job], pool: ThreadPoolExecutor) -> Iterator[tuple
 
 
 def _read(job: Job) -> Picture:
-    return read_picture("standard input", sys.stdin.buffer.read()) if job.source is None else read_picture(job.source)
+    if job.source is not None:
+        return read_picture(job.source)
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  (it is where it was closed)
+        raise DataError("cannot read standard input: it is closed")
+    return read_picture("standard input", sys.stdin.buffer.read())
 
 
 def _format(job: Job, picture: Picture) -> Format:
@@ -89,9 +96,11 @@ def _write(job: Job, picture: Picture, form: Format, quality: int) -> None:
     content = encode(picture, form, quality)
     try:
         if job.target is None:
+            if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+                raise OSError(errno.EBADF, "it is closed")
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
         else:
-            write_atomic(job.target, lambda file: file.write(content))
+            write_atomic(job.target, lambda file: file.write(content), shared=True)
     except OSError as error:
         raise MachineError(f"cannot write {job.target or 'standard output'}: {refusal(error)}") from error

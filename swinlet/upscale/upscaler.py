@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import torch
@@ -17,16 +17,19 @@ from swinlet.inference import Network, RestoreOptions, Restorer, Tile
 from swinlet.models.image_network import ImageNetwork
 from swinlet.models.open_network import AmbiguousNetworkError, open_any_network
 from swinlet.options import Precision
+from swinlet.options.names import NETWORKS
 from swinlet.tiles import overlap_for, tile_fault
 from swinlet.utils.alpha import spread_colour
 from swinlet.utils.device import check_precision, inference_device
-from swinlet.utils.picture import Picture, from_pil, to_pil
+from swinlet.utils.picture import Picture, from_pil, is_gray, to_pil
 from swinlet.weights import read_weight_file
 
 SHIPPED = {4: Path(__file__).parents[1] / "assets" / "student_x4.safetensors"}
 """Students that come with the package, by scale."""
 
 DEFAULT_SCALE = 4
+
+_SLACK = 0.5  # beyond [0, 1], for values that other filters have made; more is another range
 
 Backend = Literal["torch", "onnx", "openvino"]
 
@@ -69,11 +72,7 @@ def load(
         CheckpointError: the file is missing, unreadable, no known network, or of another scale; HubError among them.
         OptionError: a device or a precision that is not there, tiles that are too small.
     """
-    side = tile if isinstance(tile, int) else None
-    overlap = overlap_for(side, tile_overlap)
-    fault = tile_fault(side, overlap, "") if side is not None else None
-    if fault is not None:
-        raise OptionError(fault)
+    overlap = _checked(net_type, backend, precision, tile, tile_overlap)
     place = inference_device(device if backend == "torch" else "cpu")
     path = _find(weights, scale, download)
     network: Network
@@ -87,6 +86,25 @@ def load(
     if scale is not None and network.upscale != scale:
         raise CheckpointError(f"weights: {path} enlarges x{network.upscale}, but scale is {scale}")
     return Upscaler(network, RestoreOptions(place, precision, self_ensemble, tile, overlap))
+
+
+def _checked(net_type: str | None, backend: str, precision: str, tile: Tile, tile_overlap: int | None) -> int:
+    """Refuse words and numbers that mean nothing; the overlap to use."""
+    for name, value, known in (
+        ("net_type", net_type, (None, *NETWORKS)),
+        ("backend", backend, get_args(Backend)),
+        ("precision", precision, get_args(Precision)),
+    ):
+        if value not in known:
+            raise OptionError(f"{name} {value}: must be one of {', '.join(map(str, known))}")
+    if tile not in ("auto", None) and type(tile) is not int:
+        raise OptionError(f'tile {tile!r}: must be "auto", None or a whole number of LR pixels')
+    side = tile if isinstance(tile, int) else None
+    overlap = overlap_for(side, tile_overlap)
+    fault = tile_fault(side, overlap, "")
+    if fault is not None:
+        raise OptionError(fault)
+    return overlap
 
 
 def _find(weights: str | Path | None, scale: int | None, download: bool) -> Path:
@@ -189,6 +207,9 @@ class Upscaler:
         self, colour: NDArray[Any], alpha: NDArray[Any] | None
     ) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Colour (h, w, 1 or 3), alpha (h, w), of one dtype."""
+        if colour.shape[2] == 3 and is_gray(colour):  # which the network would tint
+            colour, alpha = self._upscale_planes(colour[:, :, :1], alpha)
+            return colour.repeat(3, axis=2), alpha
         if alpha is None:
             return self._upscale_plane(colour), None
         if alpha.min() == alpha.max():
@@ -200,6 +221,10 @@ class Upscaler:
     def _upscale_plane(self, image: NDArray[Any]) -> NDArray[Any]:
         """(h, w, 1 or 3) of any dtype that ``upscale`` takes."""
         peak = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+        if image.dtype.kind == "f" and not (image.min() >= -_SLACK and image.max() <= 1 + _SLACK):  # or NaN
+            raise DataError(
+                f"an array of {image.dtype} has to be in [0, 1], but goes from {image.min():g} to {image.max():g}"
+            )
         values = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)).div_(peak)
         large = self._upscale_unit(values[None].to(self._restorer.options.device))[0]
         if image.dtype.kind == "u":

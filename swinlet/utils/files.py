@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import sys
+import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -34,10 +35,16 @@ def refusal(error: OSError) -> str:
     return f"{error.strerror or error}" + (f": {advice}, then start the same command again" if advice else "")
 
 
-def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
+def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object], *, shared: bool = False) -> None:
     """Write a file so that ``path`` is, at any instant, its old content or all of its new content.
 
     Missing folders are made, links are followed, and what is no ordinary file (/dev/stdout) is written to directly.
+
+    Args:
+        path: the file.
+        write: writes its content.
+        shared: several processes may write it at once, and its name may be as long as the system allows; what a killed
+            one left is not written over then.
 
     Raises:
         OSError: the disk is full, the folder cannot be written, ...; nothing at ``path`` has changed.
@@ -47,7 +54,9 @@ def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object]) -> No
         with path.open("wb") as file:
             write(file)
         return
-    temporary = path.with_name(f".{path.name}.tmp")  # what a killed process left there is written over
+    temporary = path.with_name(
+        f".{uuid.uuid4().hex if shared else path.name}.tmp"
+    )  # what a killed process left there is written over
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

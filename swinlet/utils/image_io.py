@@ -37,12 +37,13 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 """What is read, by Pillow's names."""
 
 
-def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+def list_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Find all images in a folder and its subfolders.
 
     Args:
         folder: where to look. Files and folders whose name starts with a dot (hidden ones, macOS's ``._``
             files) are left out, and linked subfolders are not entered.
+        suffixes: of images, in lower case.
 
     Returns:
         Paths that start with ``folder``, sorted by their relative path with forward slashes; at least one.
@@ -60,10 +61,9 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     for place, subfolders, files in os.walk(root, onerror=_refuse_folder):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         paths = (Path(place, name) for name in files if not name.startswith("."))
-        found.extend(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
+        found.extend(path for path in paths if path.suffix.lower() in suffixes)
     if not found:
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"folder {root} holds no image: put files there that end in {suffixes}")
+        raise DataError(f"folder {root} holds no image: put files there that end in {' '.join(sorted(suffixes))}")
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 

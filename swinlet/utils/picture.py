@@ -7,7 +7,8 @@ import logging
 import os
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from swinlet.errors import DataError
+from swinlet.utils.camera_data import camera_data_of, orientation_of, sized, tiff_tags
 from swinlet.utils.image_io import FORMATS, opened, refuse_frames
 
 LOGGER = logging.getLogger("swinlet")
@@ -39,16 +41,15 @@ _HOLDS: dict[Format, tuple[bool, bool]] = {
     "PNG": (True, True),
     "TIFF": (True, True),
     "WEBP": (True, False),
-    "BMP": (True, False),
+    "BMP": (False, False),
     "JPEG": (False, False),
 }
-_NEAREST_MODE = {("WEBP", "L"): "RGB", ("WEBP", "LA"): "RGBA", ("BMP", "LA"): "RGBA"}
+HOLD_ALPHA = frozenset(form for form, (alpha, _) in _HOLDS.items() if alpha)
+_NEAREST_MODE = {("WEBP", "L"): "RGB", ("WEBP", "LA"): "RGBA"}
 _LARGEST: dict[Format, int] = {"WEBP": 16383, "JPEG": 65500}  # side in pixels
 
-_ORIENTATION, _EXIF, _GPS = 0x0112, 0x8769, 0x8825
-_EXIF_WIDTH, _EXIF_HEIGHT = 0xA002, 0xA003
-# Of the first directory of EXIF data; others tell how a TIFF file is laid out, or where its thumbnail is.
-_KEPT = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298, _EXIF, _GPS)
+_PHOTOMETRIC, _PLANAR, _EXTRA_SAMPLES = 262, 284, 338  # tags of TIFF
+_MAX_PNG_PROFILE = 1 << 20  # bytes that Pillow unpacks
 _MAX_JPEG_EXIF = 65533 - 6
 
 
@@ -106,10 +107,8 @@ def read_picture(path: str | os.PathLike[str], content: bytes | None = None) -> 
     """
     with opened(path, content, (*FORMATS, "GIF")) as image:
         refuse_frames(image, path)
-        if _is_deep(image):
-            return _read_deep(image, path, content)
         try:
-            return from_pil(image)
+            return _read_deep(image, path, content) if _is_deep(image) else from_pil(image)
         except DataError as error:
             raise DataError(f"cannot read {path}: {error}") from error
 
@@ -117,23 +116,47 @@ def read_picture(path: str | os.PathLike[str], content: bytes | None = None) -> 
 def from_pil(image: Image.Image) -> Picture:
     """A picture from Pillow's: modes 1, L, P, RGB, with or without alpha, I;16, and CMYK, YCbCr, which become RGB.
 
+    A palette of grays becomes gray.
+
     Raises:
-        DataError: modes of other values (F, I, LAB, HSV).
+        DataError: modes of other values (F, LAB, HSV; I beyond 16 bits), no pixels, or a file that breaks off.
     """
+    if not image.width or not image.height:
+        raise DataError("it has no pixels")
+    try:
+        image.load()
+    except OSError as error:
+        raise DataError(str(error)) from error
     profile = image.info.get("icc_profile")
-    source = image
+    source, has_palette = image, image.mode in ("P", "PA")
+    if image.mode.startswith("I"):
+        return _picture(_sixteen_bits(image), source, profile)
     if image.mode == "CMYK":
         image, profile = _from_cmyk(image, profile), None
-    elif image.mode in ("P", "PA", "RGBX", "YCbCr") or "transparency" in image.info:
+    elif has_palette or image.mode in ("RGBX", "YCbCr") or "transparency" in image.info:
         image = image.convert(_plain_mode(image))
     elif image.mode in ("RGBa", "La"):
         image = image.convert(image.mode.upper())
     elif image.mode == "1":
         image = image.convert("L")
-    if image.mode not in ("L", "LA", "RGB", "RGBA") and not image.mode.startswith("I;16"):
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise DataError(f"its pixels are of Pillow's mode {image.mode}: convert it to 8 or 16 bits, gray or RGB")
     planes = np.asarray(image)
-    return _picture(planes if planes.dtype == np.uint8 else planes.astype(np.uint16), source, profile)
+    if has_palette and is_gray(planes):
+        planes = planes[:, :, [0, *range(3, planes.shape[2])]]
+    return _picture(planes, source, profile)
+
+
+def is_gray(planes: NDArray[Any]) -> bool:
+    """Whether the first three of (h, w, 3 or 4) planes are the same."""
+    return bool((planes[:, :, 0] == planes[:, :, 1]).all() and (planes[:, :, 0] == planes[:, :, 2]).all())
+
+
+def opaque(picture: Picture) -> Picture:
+    """The picture without its alpha, if that hides nothing."""
+    alpha = picture.alpha
+    is_needless = alpha is not None and bool((alpha == np.iinfo(alpha.dtype).max).all())
+    return replace(picture, alpha=None) if is_needless else picture
 
 
 def to_pil(picture: Picture) -> Image.Image:
@@ -167,7 +190,8 @@ def encode(picture: Picture, form: Format, quality: int) -> bytes:
     fault = refusal_of(form, picture.alpha is not None, picture.colour.dtype == np.uint16, picture.size)
     if fault is not None:
         raise DataError(fault)
-    exif = _resized_exif(picture)
+    exif = None if picture.exif is None else sized(picture.exif, picture.size)
+    picture = _with_fitting_profile(picture, form)
     if form == "TIFF":
         return _tiff(picture, exif)
     if picture.colour.dtype == np.uint16:
@@ -187,6 +211,20 @@ def encode(picture: Picture, form: Format, quality: int) -> bytes:
     file = io.BytesIO()
     image.save(file, form, icc_profile=picture.icc_profile, **options)
     return file.getvalue()
+
+
+def _with_fitting_profile(picture: Picture, form: Format) -> Picture:
+    """Without a profile that the format would make wrong or unreadable."""
+    profile = picture.icc_profile
+    if profile is None:
+        return picture
+    if form == "WEBP" and picture.colour.shape[2] == 1 and profile[16:20] == b"GRAY":
+        LOGGER.warning("the gray colour profile is left out: WebP holds RGB")
+    elif form == "PNG" and len(profile) > _MAX_PNG_PROFILE:
+        LOGGER.warning("the colour profile of %d bytes is left out: many programs would refuse the PNG", len(profile))
+    else:
+        return picture
+    return replace(picture, icc_profile=None)
 
 
 def refusal_of(form: Format, alpha: bool, deep: bool, size: tuple[int, int]) -> str | None:
@@ -227,28 +265,21 @@ def _from_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 def _picture(planes: NDArray[Any], image: Image.Image, profile: bytes | None) -> Picture:
     """From planes as stored, (h, w) or (h, w, 1 to 4), and what the file's header says."""
-    planes = planes.reshape(*planes.shape[:2], -1)
-    exif = _exif_of(image)
-    planes = _upright(planes, exif.get(_ORIENTATION, 1))
+    planes = _upright(planes.reshape(*planes.shape[:2], -1), orientation_of(image))
     n_colours = 1 if planes.shape[2] <= 2 else 3
     alpha = np.ascontiguousarray(planes[:, :, n_colours]) if planes.shape[2] in (2, 4) else None
-    kept = Image.Exif()
-    for tag in _KEPT:
-        if tag in exif:
-            kept[tag] = exif.get_ifd(tag) if tag in (_EXIF, _GPS) else exif[tag]
-    data = kept.tobytes() if len(kept) else None
-    return Picture(np.ascontiguousarray(planes[:, :, :n_colours]), alpha, profile, data, image.format)
+    colour = np.ascontiguousarray(planes[:, :, :n_colours])
+    return Picture(colour, alpha, profile, camera_data_of(image), image.format)
 
 
-def _exif_of(image: Image.Image) -> Image.Exif:
-    try:
-        exif = image.getexif()
-        for tag in (_EXIF, _GPS):
-            exif.get_ifd(tag)
-    except Exception:  # damaged camera data raises nearly anything, and is no reason to refuse the pixels
-        LOGGER.warning("damaged camera data (EXIF) is left out")
-        return Image.Exif()
-    return exif
+def _sixteen_bits(image: Image.Image) -> NDArray[np.uint16]:
+    """Of modes I;16 and I: gray, and alpha where one value is transparent."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError(f"it has values from {values.min()} to {values.max()}: scale them to 16 bits, 0 to 65535")
+    gray = values.astype(np.uint16)
+    hidden = image.info.get("transparency")
+    return np.dstack([gray, np.where(gray == hidden, 0, 65535)]).astype(np.uint16) if isinstance(hidden, int) else gray
 
 
 def _upright(planes: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -276,28 +307,34 @@ def _read_deep(image: Image.Image, path: str | os.PathLike[str], content: bytes 
 
     if content is None:
         content = Path(path).read_bytes()
-    planes: NDArray[Any] = (imagecodecs.png_decode if image.format == "PNG" else imagecodecs.tiff_decode)(content)
-    if planes.ndim == 3 and planes.shape[0] <= 4 and planes.shape[1:] == (image.height, image.width):
-        planes = np.moveaxis(planes, 0, 2)  # a TIFF file plane by plane
-    tags = getattr(image, "tag_v2", {})
-    if tags.get(262) == 0:  # zero is white
-        planes = 65535 - planes
     if image.format == "PNG":
+        planes: NDArray[Any] = imagecodecs.png_decode(content)
         image.load()  # camera data may stand behind the pixels
+    else:
+        planes = _tiff_planes(imagecodecs.tiff_decode(content), getattr(image, "tag_v2", {}))
     return _picture(planes.astype(np.uint16, copy=False), image, image.info.get("icc_profile"))
 
 
-def _resized_exif(picture: Picture) -> bytes | None:
-    """Camera data with the picture's own height and width."""
-    if picture.exif is None:
-        return None
-    exif = Image.Exif()
-    exif.load(picture.exif)
-    details = exif.get_ifd(_EXIF)
-    for tag, side in ((_EXIF_HEIGHT, picture.size[0]), (_EXIF_WIDTH, picture.size[1])):
-        if tag in details:
-            details[tag] = side
-    return exif.tobytes()
+def _tiff_planes(values: NDArray[Any], tags: Mapping[int, Any]) -> NDArray[Any]:
+    """Gray or RGB, and alpha where there is one, from a TIFF file's samples and tags."""
+    planes = values[:, :, None] if values.ndim == 2 else values
+    if tags.get(_PLANAR) == 2 and values.ndim == 3:  # plane by plane
+        planes = np.moveaxis(planes, 0, 2)
+    meaning = tags.get(_PHOTOMETRIC, 1)
+    if meaning not in (0, 1, 2):
+        raise DataError("its 16-bit pixels are neither gray nor RGB: convert it")
+    n_colours = 3 if meaning == 2 else 1
+    colour = 65535 - planes[:, :, :1] if meaning == 0 else planes[:, :, :n_colours]
+    # 1: colours are multiplied with it; 2: they are not; others are no alpha.
+    kinds = [int(kind) for kind in tags.get(_EXTRA_SAMPLES, ())]
+    found = next(((i, kind) for i, kind in enumerate(kinds) if kind in (1, 2)), None)
+    if found is None or planes.shape[2] <= n_colours + found[0]:
+        return colour
+    alpha = planes[:, :, n_colours + found[0], None]
+    if found[1] == 1:
+        share = np.maximum(alpha, 1) / 65535
+        colour = np.minimum(np.rint(colour / share), 65535).astype(np.uint16)
+    return np.dstack([colour, alpha])
 
 
 def _deep_png(picture: Picture, exif: bytes | None) -> bytes:
@@ -321,14 +358,13 @@ def _tiff(picture: Picture, exif: bytes | None) -> bytes:
     """A TIFF file of one deflated strip. Pillow writes no 16-bit colour, nor camera data beside deflated pixels."""
     height, width = picture.size
     planes = picture.planes
+    if planes.dtype == np.uint16 and planes.shape[2] == 2:  # Pillow opens no such TIFF file
+        planes = planes[:, :, [0, 0, 0, 1]]
     depth = 8 * planes.dtype.itemsize
     data = zlib.compress(np.ascontiguousarray(planes.astype(f"<u{depth // 8}")).tobytes())
     tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
-    if exif is not None:
-        camera = Image.Exif()
-        camera.load(exif)
-        for tag in camera:
-            tags[tag] = camera.get_ifd(tag) if tag in (_EXIF, _GPS) else camera[tag]
+    for tag, value in tiff_tags(exif) if exif is not None else ():
+        tags[tag] = value
     n_planes = planes.shape[2]
     tags[256], tags[257] = width, height
     tags[258] = (depth,) * n_planes
