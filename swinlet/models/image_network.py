@@ -1,10 +1,19 @@
 """What every network that restores images has in common, this project's own and others'."""
 
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from torch import nn
 
 from swinlet.options import Precision
+
+
+class Featured(Protocol):
+    """What features are learnt from: a network, or what is stored of one."""
+
+    @property
+    def feature_widths(self) -> tuple[int, ...]:
+        """Channels of each of its token maps."""
+        ...
 
 
 class ImageNetwork(nn.Module):
@@ -34,6 +43,10 @@ class ImageNetwork(nn.Module):
     def feature_widths(self) -> tuple[int, ...]:
         """See above; of a network without features."""
         return ()
+
+    def token_grid(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image's token maps: those of the image, padded below and on the right as it needs."""
+        return height + -height % self.window_size, width + -width % self.window_size
 
     @property
     def kind(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from swinlet.errors import OptionError
 from swinlet.models.foreign_network import ForeignNetwork
 from swinlet.models.image_network import ImageNetwork
-from swinlet.models.network_swinir import to_tokens
+from swinlet.models.network_swinir import SwinIR, to_image, to_tokens
 
 _OPTION = "train.feature_taps"
 _NAMED = 8  # modules in a message
@@ -27,24 +27,35 @@ class TappedNetwork(ImageNetwork):
         names: the modules, one for each feature.
         side: of a square input to look at the features with, in pixels.
         grid: side of the token maps to be had of it.
+        option: that names the modules, for messages.
+        whose: and who says that they are to have this grid.
 
     Raises:
         OptionError: there is no such module, or what it puts out is no token map of this size.
     """
 
-    def __init__(self, network: ImageNetwork, names: Sequence[str], side: int, grid: int) -> None:
+    def __init__(
+        self,
+        network: ImageNetwork,
+        names: Sequence[str],
+        side: int,
+        grid: int,
+        *,
+        option: str = _OPTION,
+        whose: str = "the student has",
+    ) -> None:
         super().__init__()
         self.network = network
         self.upscale, self.in_chans, self.precisions = network.upscale, network.in_chans, network.precisions
         self.window_size = network.window_size
-        self._names = tuple(names)
+        self._names, self._option = tuple(names), option
         self._caught: dict[str, object] | None = None
         modules = _modules(network)
         for name in names:
             if name not in modules:
                 near = difflib.get_close_matches(name, modules, n=3)
                 hint = f"did you mean {_shown(near, ' or ')}?" if near else f"it has {_shown(list(modules))}"
-                raise OptionError(f"{_OPTION}: {network.kind} has no module {name!r}: {hint}")
+                raise OptionError(f"{option}: {network.kind} has no module {name!r}: {hint}")
             modules[name].register_forward_hook(self._catcher(name))
         outputs = _outputs(network, modules, side)
         for name in names:
@@ -53,8 +64,8 @@ class TappedNetwork(ImageNetwork):
                 fitting = [other for other, output in outputs.items() if not _problem(output, grid)]
                 advice = f"these would fit: {_shown(fitting)}" if fitting else "no module of it fits"
                 raise OptionError(
-                    f"{_OPTION}: {name}: {problem}; the student has {grid}x{grid} tokens of a patch of {side}x{side} "
-                    f"pixels: {advice}"
+                    f"{option}: {name}: {problem}; {whose} {grid}x{grid} tokens of a patch of {side}x{side} pixels: "
+                    f"{advice}"
                 )
         self._widths = tuple(_tokens(outputs[name]).shape[2] for name in names)
 
@@ -62,6 +73,10 @@ class TappedNetwork(ImageNetwork):
     def feature_widths(self) -> tuple[int, ...]:
         """The width of each tap's tokens."""
         return self._widths
+
+    def token_grid(self, height: int, width: int) -> tuple[int, int]:
+        """Of the network."""
+        return self.network.token_grid(height, width)
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -84,6 +99,23 @@ class TappedNetwork(ImageNetwork):
         finally:
             self._caught = None
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """The network's image (N, in_chans, h * upscale, w * upscale), and its features as maps of x, (N, width, h, w).
+
+        Raises:
+            OptionError: an image of this size has other token maps than those of the network's grid.
+        """
+        height, width = x.shape[-2:]
+        image, features = cast("tuple[Tensor, list[Tensor]]", self(x, return_features=True))
+        grid = self.token_grid(height, width)
+        for name, tokens in zip(self._names, features, strict=True):
+            if tokens.shape[1] != grid[0] * grid[1]:
+                raise OptionError(
+                    f"{self._option}: {name}: {self.kind} makes {tokens.shape[1]} tokens of {width}x{height} pixels, not "
+                    f"{grid[1]}x{grid[0]}: its features cannot be stored as maps of whole images"
+                )
+        return [image, *(to_image(tokens, grid)[..., :height, :width] for tokens in features)]
+
     def _catcher(self, name: str) -> Callable[..., None]:
         def catch(module: nn.Module, inputs: Any, output: object) -> None:
             if self._caught is not None:
@@ -92,6 +124,25 @@ class TappedNetwork(ImageNetwork):
                     self._caught[name] = _first(output).clone()
 
         return catch
+
+
+def stage_modules(network: ImageNetwork, words: Iterable[str], option: str) -> list[str]:
+    """Names of the modules that words name: a stage of a SwinIR by its number, counted from 0, or a module itself.
+
+    Raises:
+        OptionError: there is no such stage.
+    """
+    names: list[str] = []
+    stages = len(network.feature_widths)
+    for word in words:
+        if not word.isdecimal():
+            names.append(word)
+        elif isinstance(network, SwinIR) and int(word) < stages:
+            names.append(f"layers.{int(word)}")
+        else:
+            has = f"has stages 0 to {stages - 1}" if stages else "has no numbered stages: name modules, as layers.0"
+            raise OptionError(f"{option} {word}: {network.kind} {has}")
+    return list(dict.fromkeys(names))
 
 
 def fitting_modules(network: ImageNetwork, side: int, grid: int) -> list[str]:
@@ -121,9 +172,10 @@ def _outputs(network: ImageNetwork, modules: dict[str, nn.Module], side: int) ->
 
     hooks = [module.register_forward_hook(catcher(name)) for name, module in modules.items()]
     training = network.training
+    device = next((weight.device for weight in network.parameters()), None)
     try:
         with torch.inference_mode():
-            network.eval()(torch.zeros(1, network.in_chans, side, side))
+            network.eval()(torch.zeros(1, network.in_chans, side, side, device=device))
     finally:
         network.train(training)
         for hook in hooks:
