@@ -31,7 +31,7 @@ from swinlet.errors import CheckpointError, DataError, MachineError, OptionError
 from swinlet.evaluation.models import Contender, NamedFile, open_contenders
 from swinlet.evaluation.request import SCALES, device_of
 from swinlet.inference import RestoreOptions
-from swinlet.models.taps import TappedNetwork, stage_modules
+from swinlet.models.taps import FeatureMaps
 from swinlet.options import Precision
 from swinlet.tiles import overlap_for, tile_fault
 from swinlet.utils.console import LOGGER, ProgressBar
@@ -40,7 +40,6 @@ from swinlet.utils.image_io import to_uint8
 
 Array = NDArray[Any]
 
-_PROBE = 64  # side of the image that features are looked at with, in pixels
 _HEADER = 128  # bytes of a .npy file before its values
 
 
@@ -134,7 +133,7 @@ def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
     record = _record(teacher, request)
     try:
         old = _check_out(out, record, scale)
-        asked = _Asked(teacher, dataset, stage_modules(teacher.network, _words(old, request), "--features"))
+        asked = _Asked(teacher, dataset, _words(old, request))
         (out / ARRAYS).mkdir(parents=True, exist_ok=True)
         with locked(out / LOCK, wait=False):
             jobs = list(_jobs(asked, dataset, record, out / ARRAYS))
@@ -218,28 +217,25 @@ class _Asked:
     Args:
         teacher: it.
         dataset: whole images.
-        names: the modules.
-
-    Raises:
-        OptionError: there is no such module, or its output is no map of the image's pixels.
+        words: what ``FeatureMaps`` takes.
     """
 
-    def __init__(self, teacher: Contender, dataset: DatasetSR, names: Sequence[str]) -> None:
+    def __init__(self, teacher: Contender, dataset: DatasetSR, words: Sequence[str]) -> None:
         self._restorer, self._dataset = teacher.restorer, dataset
         self.network = teacher.network
-        self._tapped = _tapped(teacher, names) if names else None
-        widths = self._tapped.feature_widths if self._tapped is not None else ()
-        self.features = [Feature(name=name, width=width) for name, width in zip(names, widths, strict=True)]
+        self._compute = FeatureMaps(self.network, words, "--features") if words else None
+        found = zip(self._compute.names, self._compute.widths, strict=True) if self._compute is not None else ()
+        self.features = [Feature(name=name, width=width) for name, width in found]
         self.answer = lru_cache(maxsize=1)(self._answer)  # one image has several arrays
 
     def _answer(self, index: int) -> list[Array]:
         """The restored image, uint8 (H, W, C), and features, float16 (h, w, width)."""
         image = self._dataset[index]["L"]
-        if self._tapped is None:
+        if self._compute is None:
             return [self._restorer(image.permute(1, 2, 0).numpy())]
         scales = [self.network.upscale, *(1 for _ in self.features)]
         on_device = image[None].to(self._restorer.options.device).float() / 255
-        restored, *maps = self._restorer.maps(on_device, self._tapped.maps, scales)
+        restored, *maps = self._restorer.maps(on_device, self._compute, scales)
         arrays = [to_uint8(restored[0])]
         for feature, tokens in zip(self.features, maps, strict=True):
             array = tokens[0].permute(1, 2, 0).half().cpu().numpy()
@@ -250,11 +246,6 @@ class _Asked:
                 )
             arrays.append(array)
         return arrays
-
-
-def _tapped(teacher: Contender, names: Sequence[str]) -> TappedNetwork:
-    grid = teacher.network.token_grid(_PROBE, _PROBE)[0]
-    return TappedNetwork(teacher.network, names, _PROBE, grid, option="--features", whose="there have to be")
 
 
 class _Job(NamedTuple):

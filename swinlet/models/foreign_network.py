@@ -54,7 +54,6 @@ class ForeignNetwork(ImageNetwork):
         limited = {"bf16": descriptor.supports_bfloat16, "fp16": descriptor.supports_half}
         self.precisions = tuple(name for name in self.precisions if limited.get(name, True))
         self.window_size = int(descriptor.size_requirements.multiple_of)
-        self._sizes = descriptor.size_requirements
         self._bytes_per_pixel = 0
         self._restore = cast("Callable[[Tensor], Tensor]", descriptor)
 
@@ -67,11 +66,6 @@ class ForeignNetwork(ImageNetwork):
     def bytes_per_pixel(self) -> int:
         """Memory that restoring takes for each LR pixel: a guess, from ``try_out``."""
         return self._bytes_per_pixel
-
-    def token_grid(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of an image, padded as spandrel pads it; networks may pad further by themselves."""
-        right, below = cast("tuple[int, int]", self._sizes.get_padding(width, height))
-        return height + below, width + right
 
     def try_out(self) -> tuple[int, ...]:
         """Restore two small images of zeros, noting how much memory an operation takes: the answer's shape."""

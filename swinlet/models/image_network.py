@@ -44,10 +44,6 @@ class ImageNetwork(nn.Module):
         """See above; of a network without features."""
         return ()
 
-    def token_grid(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of an image's token maps: those of the image, padded below and on the right as it needs."""
-        return height + -height % self.window_size, width + -width % self.window_size
-
     @property
     def kind(self) -> str:
         """Name of the architecture, for people."""

@@ -208,11 +208,11 @@ class SwinIR(ImageNetwork):
         """The width of each RSTB's tokens."""
         return (self.config["embed_dim"],) * len(self.config["depths"])
 
-    def token_grid(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of an image's token maps: those of the image, padded to whole windows."""
+    def token_grid(self, side: int) -> int:
+        """Side of the square token map of an image of ``side`` x ``side`` pixels, which is padded to whole windows."""
         for window in (self.window_size, self.block_window):
-            height, width = height + -height % window, width + -width % window
-        return height, width
+            side += -side % window
+        return side
 
     def _build_layers(self) -> nn.ModuleList:
         config = self.config
