@@ -126,6 +126,7 @@ def test_the_loss_is_that_of_the_network_in_the_step(photos: Path, teacher_file:
         assert (model.netTeacher is None) == (each is opt)
         for linear in model.netP:  # its first weights are others, as building the teacher draws numbers
             torch.nn.init.eye_(linear.weight)
+            torch.nn.init.zeros_(linear.bias)
         model.init_train()
         model.feed_data(dataset.batch([unturned]))
         model.optimize_parameters(1)
