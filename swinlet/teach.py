@@ -238,7 +238,7 @@ class _Asked:
         restored, *maps = self._restorer.maps(on_device, self._compute, scales)
         arrays = [to_uint8(restored[0])]
         for feature, tokens in zip(self.features, maps, strict=True):
-            array = tokens[0].permute(1, 2, 0).half().cpu().numpy()
+            array = tokens[0].permute(1, 2, 0).half().contiguous().cpu().numpy()
             if not np.isfinite(array).all():
                 raise CheckpointError(
                     f"--features {feature.name}: of {self._dataset.names[index]} it has values that are no numbers, "

@@ -272,6 +272,9 @@ def test_modules_that_do_not_fit(
 def test_features_and_self_ensemble(photos: Path, teacher_file: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="--self-ensemble: "):
         taught(teacher_file, photos / "train", tmp_path / "T", features=["0"], self_ensemble=True)
+    taught(teacher_file, photos / "train", tmp_path / "T", self_ensemble=True)
+    with pytest.raises(DataError, match=r"--out \S+/T_features --scale 4 --precision fp32 --tile 512 --features 0; or"):
+        swinlet.define_Model(stored(photos, tmp_path, tmp_path / "T"))
 
 
 def test_a_disk_that_is_too_small(

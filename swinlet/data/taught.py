@@ -156,11 +156,13 @@ def chosen_features(index: TaughtIndex, folder: Path, names: Sequence[str] | Non
 
 
 def teach_command(index: TaughtIndex, folder: Path, more: Sequence[str] = ()) -> str:
-    """What brings a taught folder up to date, and adds more features."""
-    words = ["swinlet", "teach", "--teacher", index.teacher.file, "--data", index.source_H, "--out", str(folder)]
+    """What brings a taught folder up to date, and adds more features; to answers of several views, in another folder."""
+    views = index.teacher.self_ensemble
+    out = f"{folder}_features" if more and views else str(folder)
+    words = ["swinlet", "teach", "--teacher", index.teacher.file, "--data", index.source_H, "--out", out]
     words += ["--low", index.source_L] if index.source_L is not None else []
     words += ["--scale", str(index.scale), "--precision", index.teacher.precision]
-    words += ["--self-ensemble"] if index.teacher.self_ensemble else []
+    words += ["--self-ensemble"] if views and not more else []
     words += ["--tile", str(index.teacher.tile)] if index.teacher.tile is not None else []
     for name in more:  # those that are there stay
         words += ["--features", name]
