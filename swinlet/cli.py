@@ -254,6 +254,9 @@ def upscale_command(
         str, typer.Option(help="auto: as the memory allows; none; or a side in LR pixels.", metavar="auto|none|N")
     ] = "auto",
     tile_overlap: TileOverlap = None,
+    backend: Annotated[
+        str, typer.Option(help="torch, onnx (onnxruntime) or openvino, the latter on the CPU.")
+    ] = "torch",
     precision: PrecisionName = "fp32",
     device: Device = "auto",
     form: Annotated[
@@ -278,6 +281,7 @@ def upscale_command(
             scale=scale,
             net_type=net_type,
             download=download,
+            backend=backend,
             self_ensemble=self_ensemble,
             tile=tile,
             tile_overlap=tile_overlap,
@@ -347,6 +351,93 @@ def report_command(
         write_text(out, page)
         LOGGER.info("written: %s (%.1f MB)", out, len(page) / 1e6)
         report_problems(problems)
+
+
+@app.command("web")
+def web_command(
+    weights: WeightFiles = None,
+    teacher: TeacherFile = None,
+    net_type: NetTypes = None,
+    download: Download = False,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any other lets others in, without a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="To listen on; 0: any that is free.")] = 7860,
+    device: Device = "auto",
+    precision: PrecisionName = "fp32",
+    max_pixels: Annotated[int, typer.Option(help="Of a picture that is enlarged; of larger ones a part is.")] = 500_000,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say where the page is.")] = False,
+) -> None:
+    """Show a page to try networks: drop a picture, compare bicubic, students and teacher, with scores and times.
+
+    Without --weights the student that comes along is shown. Nothing leaves this machine. Ctrl-C ends it.
+    """
+    with user_errors("lower --max-pixels"):
+        from swinlet.web.request import web_request
+        from swinlet.web.serve import serve
+
+        request = web_request(
+            weights or [],
+            teacher=teacher,
+            net_types=net_type or [],
+            download=download,
+            host=host,
+            port=port,
+            device=device,
+            precision=precision,
+            max_pixels=max_pixels,
+            opens_browser=not no_browser,
+        )
+        serve(request)
+
+
+@app.command("export")
+def export_command(
+    weights: Annotated[str, typer.Argument(help="A .pth or .safetensors, or a run's folder.", metavar="WEIGHTS")],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="safetensors (default), pth, onnx, openvino; repeat for more.", metavar="NAME"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File or folder; default: the current folder.")] = None,
+    precision: Annotated[str, typer.Option("--precision", help="Of the weights: fp32, fp16, int8 (onnx).")] = "fp32",
+    net_type: Annotated[
+        str | None, typer.Option("--net-type", help="Network of a file that does not tell SwinIR from V2.")
+    ] = None,
+    options: Annotated[
+        Path | None,
+        typer.Option("--options", help="The training's option file, to note its checksum; default: the run's."),
+    ] = None,
+    download: Download = False,
+    check: Annotated[bool, typer.Option("--verify", help="Compare with the network, and measure.")] = False,
+    latency_size: Annotated[
+        int, typer.Option(min=0, help="Side of the LR image for latency; 0: do not measure.")
+    ] = 128,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+) -> None:
+    """Write trained weights as files for other programs: safetensors, KAIR's .pth, ONNX, OpenVINO.
+
+    Exit code 2 if --verify finds more than rounding errors.
+    """
+    with user_errors("pass a smaller --latency-size"):
+        from swinlet.export import as_text, export, export_request, verify
+
+        request = export_request(
+            weights,
+            formats or [],
+            out=out,
+            precision=precision,
+            net_type=net_type,
+            options=options,
+            overwrite=overwrite,
+            download=download,
+        )
+        network, exported = export(request)
+        for file in exported:
+            LOGGER.info("written: %s (%.2f MB)", file.path, file.size / 1e6)
+        if check:
+            verified = verify(network, exported, request.net_type, latency_size)
+            typer.echo(as_text(verified))
+            report_problems(verified.problems(request.precision))
 
 
 @app.command("push-to-hub")

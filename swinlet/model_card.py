@@ -60,6 +60,7 @@ class PublishedModel:
         file, size, sha256: of the weights; the size in bytes.
         scores: on test sets.
         scored_with: how, where it is not the usual way, e.g. "self-ensemble x8".
+        shipped: it comes with the package, rather than from the hub.
         licence: the hub's identifier, e.g. "apache-2.0".
         licence_text: more about it, as Markdown.
         teacher, data, log: what it learned from and how that went, as Markdown.
@@ -75,6 +76,7 @@ class PublishedModel:
     sha256: str
     scores: Sequence[ScoreTable] = ()
     scored_with: str = ""
+    shipped: bool = False
     licence: str | None = None
     licence_text: str | None = None
     teacher: str | None = None

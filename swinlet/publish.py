@@ -1,25 +1,19 @@
 """What is published of a network: its weights and its card."""
 
 import hashlib
-import json
 import re
 from pathlib import Path
-from typing import cast
 
-import safetensors.torch
-from torch import Tensor
-
-from swinlet.errors import CheckpointError, DataError, OptionError
+from swinlet.errors import DataError, OptionError
+from swinlet.export.weight_files import as_safetensors
 from swinlet.find_weights import find_weights
 from swinlet.hub import WEIGHTS_FILE, check_model
 from swinlet.model_card import PublishedModel, read_scores, render_card
 from swinlet.models.cost import parameter_count
-from swinlet.models.network_swinir import SwinIR
-from swinlet.models.open_network import AmbiguousNetworkError, open_network
+from swinlet.models.open_network import open_weights
 from swinlet.models.select_network import net_type_of
 from swinlet.options.names import NETWORKS
 from swinlet.utils.files import MAX_RECORD, read_regular, sha256_of
-from swinlet.weights import read_weight_file
 
 CARD_FILE = "README.md"
 
@@ -52,10 +46,7 @@ def files_to_publish(
     check_model(model)
     _check_options(net_type, card, scores, licence)
     path = find_weights(weights, "WEIGHTS", download=download)
-    try:
-        network = open_network(read_weight_file(path, "WEIGHTS"), default_type=net_type)
-    except AmbiguousNetworkError as error:
-        raise CheckpointError(f"{error}: pass --net-type swinir_student or --net-type swinir_student_v2") from error
+    network, _ = open_weights(path, "WEIGHTS", net_type)
     content = as_safetensors(network)
     if card is not None:
         return {WEIGHTS_FILE: content, CARD_FILE: _own_card(card)}
@@ -73,13 +64,6 @@ def files_to_publish(
         licence=licence,
     )
     return {WEIGHTS_FILE: content, CARD_FILE: render_card(made).encode()}
-
-
-def as_safetensors(network: SwinIR) -> bytes:
-    """A .safetensors file with the parameters, and with what they do not tell as metadata."""
-    state = cast("dict[str, Tensor]", network.state_dict())
-    metadata = {"format": "pt", "net_type": net_type_of(network), "config": json.dumps(network.config)}
-    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()}, metadata)
 
 
 def _check_options(net_type: str | None, card: Path | None, scores: Path | None, licence: str | None) -> None:

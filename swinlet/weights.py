@@ -11,7 +11,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,17 +22,29 @@ from torch import Tensor
 
 from swinlet.archive import MAX_TENSORS, checked_pth, safetensors_header
 from swinlet.errors import CheckpointError
+from swinlet.options.names import NETWORKS
 from swinlet.utils.files import MAX_RECORD, open_regular, read_regular
 from swinlet.utils.names import printable
 
 LOGGER = logging.getLogger("swinlet")
 
 DERIVED_BUFFERS = ("attn_mask", "relative_position_index")
+PTH_METADATA = "swinlet"
+"""Where a .pth that ``swinlet export`` wrote keeps, beside the weights, what a .safetensors has as metadata."""
+
 _LISTED = 4  # tensors named in a message
 _PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 # Where trainers put the weights inside a .pth, the best for deployment first.
 _WEIGHT_KEYS = ("params_ema", "params-ema", "params", "state_dict", "model", "model_state_dict", "netG", "netE", "net")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What tensors do not tell of the network that saved them; None where it is not recorded."""
+
+    net_type: str | None = None
+    img_range: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,12 +56,14 @@ class WeightFile:
         source: option and file, for messages.
         state: parameter names to tensors, on the CPU.
         wrapper: the key that the weights stood under, "" for a bare state dict.
+        recorded: what the file, or what stands beside it, tells of the network.
     """
 
     path: Path
     source: str
     state: dict[str, Tensor]
     wrapper: str
+    recorded: Recorded = Recorded()
 
 
 def read_weights(path: Path, key: str) -> dict[str, Tensor]:
@@ -83,7 +97,17 @@ def read_weight_file(path: Path, key: str) -> WeightFile:
     prefix = "module."  # left by DataParallel
     if all(name.startswith(prefix) for name in state):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return WeightFile(path, f"{key}: {path}", state, wrapper)
+    return WeightFile(path, f"{key}: {path}", state, wrapper, _recorded(path, content, state))
+
+
+def _recorded(path: Path, content: object, state: dict[str, Tensor]) -> Recorded:
+    """What is known of the network; a marker is taken out of the state."""
+    markers = [name for name in NETWORKS if name in state]
+    for name in markers:
+        del state[name]
+    inside = cast("Mapping[str, object]", content).get(PTH_METADATA) if isinstance(content, Mapping) else None
+    recorded = _as_recorded(_config_of(inside)) if isinstance(inside, Mapping) else recorded_network(path)
+    return replace(recorded, net_type=markers[0]) if markers else recorded
 
 
 def _name(key: object) -> str:
@@ -254,14 +278,6 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(tensor.float().isfinite().all())
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What tensors do not tell of the network that saved them; None where it is not recorded."""
-
-    net_type: str | None = None
-    img_range: float | None = None
-
-
 def recorded_network(path: Path) -> Recorded:
     """Read it from where it may stand.
 
@@ -282,10 +298,16 @@ def recorded_network(path: Path) -> Recorded:
 def _metadata(path: Path) -> object:
     try:
         with open_regular(path) as file:
-            metadata = safetensors_header(file, path.stat().st_size)["__metadata__"]
+            return _config_of(safetensors_header(file, path.stat().st_size)["__metadata__"])
+    except (OSError, ValueError, KeyError, RecursionError):
+        return None  # other programs write none
+
+
+def _config_of(metadata: Any) -> object:
+    try:
         return json.loads(metadata.get("config", "{}")) | {"net_type": metadata.get("net_type")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None  # other programs write other metadata, or none
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None  # other programs write other metadata
 
 
 def _read_json(path: Path) -> object:

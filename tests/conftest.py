@@ -1,6 +1,7 @@
 """Shared fixtures: where the reference values and photographs are."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options as ChromeOptions
+from selenium.webdriver.chrome.service import Service
 
 from swinlet import kernels
 from swinlet.kernels.library import PathChoice
@@ -72,6 +76,24 @@ def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
     torch.save({"params_ema": define_G(TEACHER | {"window_size": 4}).state_dict()}, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """Headless Chromium, which keeps its console and its requests; the tests that need it skip where it is absent."""
+    program, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
+    if program is None or driver is None:
+        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = ChromeOptions()
+    options.binary_location = program
+    flags = ["headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"]
+    flags += ["disable-component-update", "disable-sync", "disable-dev-shm-usage"]
+    for flag in [*flags, f"user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    yield chrome
+    chrome.quit()
 
 
 NOT_PERMITTED = "not permitted here: "

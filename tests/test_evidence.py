@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from swinlet.errors import DataError
+from swinlet.evaluation.detail import Crop, most_different
 from swinlet.report import evidence
-from swinlet.report.evidence import Crop, FeaturePictures
+from swinlet.report.evidence import FeaturePictures
 
 GRAY_STEP = (65.481 + 128.553 + 24.966) / 255  # luma of one step of gray
 
@@ -68,14 +69,14 @@ def test_check_inside() -> None:
 @pytest.mark.parametrize("value", [90, 110])
 def test_most_different_finds_the_square(left: int, top: int, value: int) -> None:
     images = [flat(100), with_square(left, top, 4, value), flat(100)]
-    assert evidence.most_different(images, 4) == Crop(left, top, 4)
+    assert most_different(images, 4) == Crop(left, top, 4)
 
 
 def test_most_different_compares_estimates_not_structure() -> None:
     # All have the strong square at the left; the weak one at the right is in one image only.
     images = [with_square(1, 1, 4, 255), with_square(1, 1, 4, 255)]
     images[1][7:10, 12:15] += 2
-    assert evidence.most_different(images, 3) == Crop(12, 7, 3)
+    assert most_different(images, 3) == Crop(12, 7, 3)
 
 
 def test_most_different_takes_the_larger_sum_of_squares() -> None:
@@ -84,46 +85,46 @@ def test_most_different_takes_the_larger_sum_of_squares() -> None:
     left[2:5, 2:5] += 3
     left[3, 3] -= 3
     right[8, 12] += 8
-    assert evidence.most_different([flat(100), left, right], 3) == Crop(2, 2, 3)  # 8 * 9 > 64
+    assert most_different([flat(100), left, right], 3) == Crop(2, 2, 3)  # 8 * 9 > 64
     right[8, 12] += 1
-    assert evidence.most_different([flat(100), left, right], 3) == Crop(11, 7, 3)  # 8 * 9 < 81
+    assert most_different([flat(100), left, right], 3) == Crop(11, 7, 3)  # 8 * 9 < 81
 
 
 def test_most_different_is_the_same_in_any_order_of_the_images() -> None:
     images = [with_square(0, 0, 3, 110), with_square(9, 6, 3, 111), flat(100)]
     for order in itertools.permutations(images):
-        assert evidence.most_different(order, 3) == Crop(9, 6, 3)
+        assert most_different(order, 3) == Crop(9, 6, 3)
 
 
 def test_most_different_leaves_the_shaved_border_out() -> None:
     image = with_square(0, 0, 3, 0)  # all but one pixel of it in the border
     image[6:8, 8:10] = 120
-    assert evidence.most_different([flat(100), image], 2) == Crop(0, 0, 2)
-    assert evidence.most_different([flat(100), image], 2, shave=3) == Crop(8, 6, 2)
+    assert most_different([flat(100), image], 2) == Crop(0, 0, 2)
+    assert most_different([flat(100), image], 2, shave=3) == Crop(8, 6, 2)
     image = with_square(12, 8, 4)
-    assert evidence.most_different([flat(100), image], 3, shave=2) == Crop(11, 7, 3)  # the last place inside
+    assert most_different([flat(100), image], 3, shave=2) == Crop(11, 7, 3)  # the last place inside
 
 
 def test_most_different_reduces_the_side() -> None:
-    assert evidence.most_different([flat(0), flat(9)], 64) == Crop(2, 0, 12)
-    assert evidence.most_different([flat(0), flat(9)], 64, shave=4) == Crop(6, 4, 4)
-    assert evidence.most_different([flat(0, 16, 12), flat(9, 16, 12)], 64, shave=4) == Crop(4, 6, 4)
+    assert most_different([flat(0), flat(9)], 64) == Crop(2, 0, 12)
+    assert most_different([flat(0), flat(9)], 64, shave=4) == Crop(6, 4, 4)
+    assert most_different([flat(0, 16, 12), flat(9, 16, 12)], 64, shave=4) == Crop(4, 6, 4)
 
 
 def test_most_different_takes_the_middle_of_equal_places() -> None:
-    assert evidence.most_different([flat(100), with_square(7, 5, 2)], 4) == Crop(6, 4, 4)
-    assert evidence.most_different([flat(100), flat(100)], 4) == Crop(6, 4, 4)
-    assert evidence.most_different([with_square(0, 0, 3)], 4) == Crop(6, 4, 4)  # one estimate differs from none
+    assert most_different([flat(100), with_square(7, 5, 2)], 4) == Crop(6, 4, 4)
+    assert most_different([flat(100), flat(100)], 4) == Crop(6, 4, 4)
+    assert most_different([with_square(0, 0, 3)], 4) == Crop(6, 4, 4)  # one estimate differs from none
     twice = with_square(1, 6, 3)
     twice[6:9, 11:14] = 90
-    assert evidence.most_different([flat(100), twice], 3) == Crop(1, 6, 3)  # the first of two that are equally far
+    assert most_different([flat(100), twice], 3) == Crop(1, 6, 3)  # the first of two that are equally far
 
 
 def test_most_different_checks_sizes() -> None:
     with pytest.raises(ValueError, match=r"different size: \(12, 15, 3\) and \(12, 16, 3\)"):
-        evidence.most_different([flat(0), flat(0, width=15)], 4)
+        most_different([flat(0), flat(0, width=15)], 4)
     with pytest.raises(ValueError, match="nothing left of a 16x12 image after shaving 6"):
-        evidence.most_different([flat(0), flat(1)], 4, shave=6)
+        most_different([flat(0), flat(1)], 4, shave=6)
 
 
 def test_error_map_colours() -> None:

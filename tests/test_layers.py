@@ -14,15 +14,16 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 # From top to bottom. A module may import from its own group and from those below it.
 LAYERS = [
     ["swinlet.cli"],
-    ["swinlet.report", "swinlet.publish", "swinlet.teach"],
+    ["swinlet.report", "swinlet.publish", "swinlet.teach", "swinlet.web"],
     ["swinlet.model_card"],
-    ["swinlet.train", "swinlet.evaluation", "swinlet.upscale", "swinlet.installation"],
+    ["swinlet.train", "swinlet.evaluation", "swinlet.export", "swinlet.upscale", "swinlet.installation"],
     ["swinlet.watch"],
     ["swinlet.validation", "swinlet.utils.run_log"],
     ["swinlet.models.select_model"],
     ["swinlet.models.model_plain"],
     ["swinlet.distillation"],
     ["swinlet.models.select_teacher"],
+    ["swinlet.engines"],
     ["swinlet.models.open_network"],
     ["swinlet.models.select_network"],
     ["swinlet.models", "swinlet.data", "swinlet.inference"],

@@ -21,6 +21,7 @@ from swinlet.options import parse_options
 from swinlet.train import train
 from swinlet.utils.image_io import list_images, read_image, save_image
 from swinlet.utils.resize import bicubic_downscale
+from swinlet.web.request import WebRequest
 from tests.small_run import tree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,7 @@ DOCUMENTS = [
     "docs/architecture.md",
     "docs/data.md",
     "docs/evaluation.md",
+    "docs/export.md",
     "docs/hub.md",
     "docs/interpolation.md",
     "docs/options.md",
@@ -39,6 +41,7 @@ DOCUMENTS = [
     "docs/scaling.md",
     "docs/teachers.md",
     "docs/upscale.md",
+    "docs/web.md",
     "demo/README.md",
 ]
 # What makes any training command of the README small: two iterations, on the demo's photographs.
@@ -144,6 +147,16 @@ def test_scoring_commands(command: str, sandbox: Path, monkeypatch: pytest.Monke
     assert written is None or (sandbox / written[1]).stat().st_size > 1000
 
 
+@pytest.mark.parametrize("command", [c for c in SHELL if c.startswith("swinlet export ")])
+def test_export_commands(command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for engine in ("onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(engine)
+    monkeypatch.chdir(sandbox)
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--latency-size", "8", "--overwrite"])
+    assert result.exit_code == 0, result.output
+    assert (sandbox / re.findall(r"--out (\S+)", command)[0]).exists()
+
+
 @pytest.mark.parametrize("command", sorted({c for c in SHELL if c.startswith("swinlet upscale ")}))
 def test_upscale_commands(command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sandbox)
@@ -154,6 +167,16 @@ def test_upscale_commands(command: str, sandbox: Path, monkeypatch: pytest.Monke
     assert Path(written[1]).is_file() or list_images(written[1])
 
 
+@pytest.mark.parametrize("command", sorted({c for c in SHELL if c.startswith("swinlet web")}))
+def test_web_commands(command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sandbox)
+    asked: list[WebRequest] = []
+    monkeypatch.setattr("swinlet.web.serve.serve", asked.append)
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == 0, result.output
+    assert len(asked[0].methods) == 1 + max(command.count("--weights"), 1) + command.count("--teacher")
+
+
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
     kinds = (
         "make ",
@@ -162,6 +185,8 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
         "swinlet report ",
         "swinlet prepare ",
         "swinlet upscale ",
+        "swinlet export ",
+        "swinlet web",
     )
     assert not [c for c in SHELL if not c.startswith(kinds)]
 

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Generator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options as ChromeOptions
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from typer.testing import CliRunner, Result
 
@@ -377,24 +374,6 @@ class TestBadInput:
         result = call(tmp_path / "x.html", runs / "plain")
         assert result.exit_code == 2
         assert "swinlet report draws with matplotlib: pip install 'swinlet[report]'" in result.stderr
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[webdriver.Chrome, None, None]:
-    """Headless Chromium; the tests that need it skip where it is absent."""
-    program, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
-    if program is None or driver is None:
-        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
-    options = ChromeOptions()
-    options.binary_location = program
-    flags = ["headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"]
-    flags += ["disable-component-update", "disable-sync", "disable-dev-shm-usage"]
-    for flag in [*flags, f"user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
 
 
 def look(browser: webdriver.Chrome, script: str) -> Any:

@@ -189,6 +189,31 @@ class TestLoad:
         assert not np.array_equal(tiled, plain)
         assert np.abs(tiled - plain).max() < 0.1
 
+    @pytest.mark.parametrize("backend", ["onnx", "openvino"])
+    def test_engines_agree(self, backend: Any, weights: Path) -> None:
+        pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
+        image = random((21, 30, 4), np.uint8)
+        ours = swinlet.load(weights, net_type="swinir_student").upscale(image)
+        other = swinlet.load(weights, net_type="swinir_student", backend=backend, tile=16).upscale(image)
+        assert ours.shape == other.shape
+        assert np.abs(ours.astype(int) - other).mean() < 1  # tiles of 16 have seams
+
+    def test_an_exported_network_and_an_engine_go_together(self, weights: Path, tmp_path: Path) -> None:
+        pytest.importorskip("onnxruntime")
+        export = CliRunner().invoke(
+            app, ["export", str(weights), "--net-type", "swinir_student", "--out", str(tmp_path / "x.onnx")]
+        )
+        assert export.exit_code == 0, export.output
+        image = random((9, 11), np.float32)
+        ours = swinlet.load(weights, net_type="swinir_student").upscale(image)
+        assert swinlet.load(tmp_path / "x.onnx", backend="onnx").upscale(image) == pytest.approx(ours, abs=1e-4)
+        with pytest.raises(CheckpointError, match="choose the backend onnx or openvino"):
+            swinlet.load(tmp_path / "x.onnx")
+        with pytest.raises(OptionError, match="backend onnx computes on the CPU"):
+            swinlet.load(tmp_path / "x.onnx", backend="onnx", device="cuda")
+        with pytest.raises(CheckpointError, match="enlarges x2, but scale is 4"):
+            swinlet.load(tmp_path / "x.onnx", backend="onnx", scale=4)
+
     def test_what_is_refused(self, weights: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         for arguments, kind, message in [
@@ -309,6 +334,8 @@ class TestCommand:
             (["in/a.png", "--out", "b.png", "--scale", "5"], "--scale 5: must be one of"),
             (["in/a.png", "--out", "b.png", "--net-type", "x"], "--net-type x: must be one of"),
             (["in/a.png", "--out", "b.png", "--precision", "fp16"], "fp16 needs a GPU"),
+            (["in/a.png", "--out", "b.png", "--backend", "x"], "--backend x: must be one of torch, onnx, openvino"),
+            (["in/a.png", "--out", "b.png", "--backend", "onnx", "--precision", "x"], "--precision x: must be one of"),
             (["in/a.png", "--out", "b.png", "--weights", "w.pth"], "w.pth does not exist"),
             (["in/alpha.png", "--out", "b.jpg"], r"in/alpha.png: JPEG has no transparency: choose PNG (--format png)"),
         ],

@@ -28,7 +28,7 @@ from swinlet.models.transformer import DropPath
 from swinlet.options import Options, PathOptions, Precision
 from swinlet.schedules import learning_rate
 from swinlet.utils.device import autocast, join_processes, make_accelerator, teacher_precision
-from swinlet.weights import Recorded, load_into, read_pth, read_weights, recorded_network
+from swinlet.weights import WeightFile, load_into, read_pth, read_weight_file
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -365,17 +365,16 @@ class ModelPlain:
 
     def _take_over(self, sealed: SealedSet, saved: Mapping[str, Any]) -> None:
         for label, network in self._saved_networks.items():
-            weights, record = saved[label]
-            _take(network, weights, record, f"resume: {sealed.files[label]}", strict=True)
+            _take(network, saved[label], strict=True)
         take_moments(self._optimizer, saved["optimizerG"], f"resume: {sealed.files['optimizerG']}")
 
     def _read(self, sealed: SealedSet) -> dict[str, Any]:
-        """The content of a checkpoint's files by label, in the networks' case with what they tell of their network."""
+        """The content of a checkpoint's files by label, in the networks' case with what is known of them."""
         missing = [label for label in (*self._saved_networks, "optimizerG") if label not in sealed.files]
         if missing:
             raise CheckpointError(f"resume: checkpoint {sealed.step} has no {', '.join(missing)}")
         paths = {label: sealed.files[label] for label in self._saved_networks}
-        networks = {label: (read_weights(path, "resume"), recorded_network(path)) for label, path in paths.items()}
+        networks = {label: read_weight_file(path, "resume") for label, path in paths.items()}
         return networks | {"optimizerG": read_pth(sealed.files["optimizerG"], "resume")}
 
     @property
@@ -414,13 +413,11 @@ def seed_drop_path(seed: int, step: int) -> None:
 
 
 def _load(network: SwinIR | Translator, path: Path, key: str, strict: bool) -> None:
-    _take(network, read_weights(path, key), recorded_network(path), f"{key}: {path}", strict)
+    _take(network, read_weight_file(path, key), strict)
     LOGGER.info("%s: loaded %s", key, path)
 
 
-def _take(
-    network: SwinIR | Translator, weights: Mapping[str, Tensor], record: Recorded, source: str, strict: bool
-) -> None:
-    load_into(network, weights, strict=strict, source=source)
+def _take(network: SwinIR | Translator, file: WeightFile, strict: bool) -> None:
+    load_into(network, file.state, strict=strict, source=file.source)
     if isinstance(network, SwinIR):
-        check_recorded(network, record, source)
+        check_recorded(network, file.recorded, file.source)

@@ -347,14 +347,14 @@ class SwinIR(ImageNetwork):
         """As in torch; the official derived buffers are accepted, whatever image size they were made for."""
         return super().load_state_dict(without_derived_buffers(state_dict), strict=strict, assign=assign)
 
-    def official_state_dict(self) -> dict[str, Tensor]:
+    def official_state_dict(self, img_size: int | None = None) -> dict[str, Tensor]:
         """The parameters with the buffers that the official implementation expects, for its strict loading.
 
-        ``attn_mask`` is made for the network's ``img_size``, as there.
+        ``attn_mask`` is made for ``img_size``, by default the network's, as there.
         """
         state: dict[str, Tensor] = {key: value.detach() for key, value in self.state_dict().items()}
         index = relative_position_index(self.block_window)
-        padded = self.config["img_size"]
+        padded: int = img_size or self.config["img_size"]
         padded += -padded % self.block_window
         mask = shifted_window_mask(padded, padded, self.block_window, self.block_window // 2)
         for i, depth in enumerate(self.config["depths"]):

@@ -1,6 +1,7 @@
 """From a weight file to the network that it belongs to."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,17 @@ from swinlet.errors import CheckpointError, OptionError
 from swinlet.models.architecture import NotSwinIRError, disagreements, read_architecture
 from swinlet.models.foreign_network import ForeignNetwork, UnknownNetworkError, open_foreign
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.select_network import check_recorded, given_config, select_network
+from swinlet.models.select_network import check_recorded, given_config, net_type_of, select_network
 from swinlet.options import NetworkOptions
 from swinlet.options.names import NETWORKS
-from swinlet.weights import Recorded, WeightFile, check_fit, load_into, recorded_network, without_derived_buffers
+from swinlet.weights import (
+    Recorded,
+    WeightFile,
+    check_fit,
+    load_into,
+    read_weight_file,
+    without_derived_buffers,
+)
 
 # Keys that BasicSR and the official SwinIR put their weights under. V2 has never been saved so.
 _OFFICIAL_WRAPPERS = ("params", "params_ema")
@@ -65,7 +73,7 @@ def open_network(
     """Build the network of a weight file, with its weights, on the CPU, in training mode.
 
     The architecture is read off the tensors. Whether the blocks are V1's or V2's, which have the same tensors, and
-    ``img_range``, is taken from what ``recorded_network`` finds.
+    ``img_range``, is taken from what is recorded in or beside the file.
 
     Args:
         file: the weights.
@@ -79,7 +87,7 @@ def open_network(
         CheckpointError: they are damaged, or contradict what is recorded.
         OptionError: the section contradicts the file.
     """
-    recorded = recorded_network(file.path)
+    recorded = file.recorded
     config = read_architecture(file.state, file.source)
     if recorded.img_range is not None:
         config["img_range"] = recorded.img_range
@@ -97,6 +105,27 @@ def open_network(
     load_into(network, file.state, strict=True, source=file.source)
     check_recorded(network, recorded, file.source)
     return network
+
+
+def open_weights(path: Path, key: str, net_type: str | None = None) -> tuple[SwinIR, WeightFile]:
+    """``open_network`` of one file that a command line names, in eval mode and without gradients.
+
+    Args:
+        path: the weights.
+        key: the option that names them, for messages.
+        net_type: what ``--net-type`` says.
+
+    Raises:
+        CheckpointError: as of ``open_network``; or the file records another network.
+    """
+    file = read_weight_file(path, key)
+    try:
+        network = open_network(file, default_type=net_type)
+    except AmbiguousNetworkError as error:
+        raise CheckpointError(f"{error}: pass --net-type swinir_student or --net-type swinir_student_v2") from error
+    if net_type is not None and select_network(net_type).block is not network.block:
+        raise CheckpointError(f"{file.source}: --net-type says {net_type}, but it records {net_type_of(network)}")
+    return network.eval().requires_grad_(False), file
 
 
 def _check_names(network: SwinIR, file: WeightFile) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swinlet.errors import CheckpointError, DataError, OptionError
+from swinlet.evaluation.detail import Crop
 from swinlet.evaluation.evaluate import measure, provenance, score_testsets
 from swinlet.evaluation.models import Contender, NamedFile, open_contenders
 from swinlet.evaluation.results import TEACHER, Evaluation
@@ -16,7 +17,7 @@ from swinlet.evaluation.scoring import Image, Picture
 from swinlet.evaluation.testsets import OpenTestSet, folders_as_testset, open_testset
 from swinlet.inference import RestoreOptions
 from swinlet.models.network_swinir import SwinIR
-from swinlet.report.evidence import Crop, check_inside
+from swinlet.report.evidence import check_inside
 from swinlet.report.features import FeatureEvidence, feature_evidence
 from swinlet.report.page import Report, render
 from swinlet.report.pictures import ImageEvidence, image_evidence

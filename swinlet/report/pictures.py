@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
+from swinlet.evaluation.detail import Crop, most_different
 from swinlet.evaluation.results import BICUBIC, INPUT
 from swinlet.evaluation.scoring import Picture
 from swinlet.metrics import GroundTruth, luma, shave_of
 from swinlet.report.evidence import (
-    Crop,
     common_limit,
     enlarged,
     error_map,
     improvement_map,
-    most_different,
     png_data_uri,
 )
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import cast
 
 from swinlet.errors import DataError, OptionError
+from swinlet.evaluation.detail import Crop
 from swinlet.evaluation.request import device_of, folders_of, labelled, net_types_of
 from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
 from swinlet.report.build import ReportRequest
-from swinlet.report.evidence import Crop, parse_crop
+from swinlet.report.evidence import parse_crop
 
 MIN_SIDE = 8
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 from swinlet.errors import OptionError
 from swinlet.evaluation.request import SCALES, device_of
@@ -11,7 +11,7 @@ from swinlet.options import Precision
 from swinlet.options.names import NETWORKS
 from swinlet.tiles import overlap_for, tile_fault
 from swinlet.upscale.jobs import Job, plan
-from swinlet.upscale.upscaler import Upscaler, load
+from swinlet.upscale.upscaler import Backend, Upscaler, load
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def upscale_request(
     scale: int | None,
     net_type: str | None,
     download: bool,
+    backend: str,
     self_ensemble: bool,
     tile: str,
     tile_overlap: int | None,
@@ -58,7 +59,12 @@ def upscale_request(
     if net_type is not None and net_type not in NETWORKS:
         faults.append(f"--net-type {net_type}: must be one of {', '.join(NETWORKS)}")
     side = _tile(tile, tile_overlap, faults)
-    device_of(device, precision, 0, faults)
+    if backend not in get_args(Backend):
+        faults.append(f"--backend {backend}: must be one of {', '.join(get_args(Backend))}")
+    elif backend == "torch":
+        device_of(device, precision, 0, faults)
+    elif precision not in get_args(Precision):
+        faults.append(f"--precision {precision}: must be one of {', '.join(get_args(Precision))}")
     if faults:
         raise OptionError("\n".join(faults))
     jobs, n_skipped = plan(pictures, out, form, overwrite)
@@ -67,6 +73,7 @@ def upscale_request(
         scale=scale,
         net_type=net_type,
         download=download,
+        backend=cast("Backend", backend),
         device=device,
         precision=cast("Precision", precision),
         tile=side,

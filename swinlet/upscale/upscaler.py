@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from swinlet.engines import open_engine
 from swinlet.errors import CheckpointError, DataError, OptionError
 from swinlet.find_weights import find_weights
 from swinlet.inference import Network, RestoreOptions, Restorer, Tile
@@ -27,6 +28,8 @@ SHIPPED = {4: Path(__file__).parents[1] / "assets" / "student_x4.safetensors"}
 
 DEFAULT_SCALE = 4
 
+Backend = Literal["torch", "onnx", "openvino"]
+
 
 def load(
     weights: str | Path | None = None,
@@ -34,6 +37,7 @@ def load(
     scale: int | None = None,
     net_type: str | None = None,
     download: bool = False,
+    backend: Backend = "torch",
     device: str = "auto",
     precision: Precision = "fp32",
     tile: Tile = "auto",
@@ -52,6 +56,8 @@ def load(
         scale: what the network must enlarge by; without ``weights`` it chooses among those that come with the package.
         net_type: "swinir_student" or "swinir_student_v2", of a file that does not tell them apart.
         download: let "hf://" weights be fetched; without, those in the cache are used.
+        backend: "torch" (with the native kernels on the CPU), "onnx" (onnxruntime) or "openvino", both on the CPU, for
+            weights and for what ``swinlet export`` has written.
         device: "auto" (CUDA where present, else MPS, else the CPU), "cpu", "cuda", "cuda:1", "mps".
         precision: of matrix products and convolutions.
         tile: side in LR pixels of the squares that are restored one by one; "auto": the whole image if the memory that
@@ -63,34 +69,47 @@ def load(
         CheckpointError: the file is missing, unreadable, no known network, or of another scale; HubError among them.
         OptionError: a device or a precision that is not there, tiles that are too small.
     """
-    place = inference_device(device)
-    check_precision("precision", precision, place.type)
     side = tile if isinstance(tile, int) else None
     overlap = overlap_for(side, tile_overlap)
     fault = tile_fault(side, overlap, "") if side is not None else None
     if fault is not None:
         raise OptionError(fault)
-    options = RestoreOptions(place, precision, self_ensemble, tile, overlap)
-    network = _open(weights, scale, net_type, download)
-    if precision not in network.precisions:
-        raise OptionError(f"precision {precision}: {weights} computes in {' or '.join(network.precisions)} alone")
-    return Upscaler(network, options)
+    place = inference_device(device if backend == "torch" else "cpu")
+    path = _find(weights, scale, download)
+    network: Network
+    if backend == "torch":
+        check_precision("precision", precision, place.type)
+        network = _open(path, precision, net_type)
+    else:
+        if device not in ("auto", "cpu"):
+            raise OptionError(f"device {device}: backend {backend} computes on the CPU: use auto or cpu")
+        network = open_engine(backend, path, precision=precision, net_type=net_type, key="weights")
+    if scale is not None and network.upscale != scale:
+        raise CheckpointError(f"weights: {path} enlarges x{network.upscale}, but scale is {scale}")
+    return Upscaler(network, RestoreOptions(place, precision, self_ensemble, tile, overlap))
 
 
-def _open(weights: str | Path | None, scale: int | None, net_type: str | None, download: bool) -> ImageNetwork:
+def _find(weights: str | Path | None, scale: int | None, download: bool) -> Path:
     if weights is None:
         if (scale or DEFAULT_SCALE) not in SHIPPED:
             ours = ", ".join(f"x{known}" for known in SHIPPED)
             raise OptionError(f"scale {scale}: the student that comes with swinlet is {ours}: name weights of your own")
-        weights = SHIPPED[scale or DEFAULT_SCALE]
-    path = find_weights(str(weights), "weights", download=download)
+        return SHIPPED[scale or DEFAULT_SCALE]
+    return find_weights(str(weights), "weights", download=download)
+
+
+def _open(path: Path, precision: Precision, net_type: str | None) -> ImageNetwork:
+    if path.suffix.lower() in (".onnx", ".xml"):
+        raise CheckpointError(
+            f"weights: {path} is an exported network: choose the backend onnx or openvino (--backend)"
+        )
     file = read_weight_file(path, "weights")
     try:
         network = open_any_network(file, default_type=net_type)
     except AmbiguousNetworkError as error:
         raise CheckpointError(f"{error}: say which with net_type (--net-type)") from error
-    if scale is not None and network.upscale != scale:
-        raise CheckpointError(f"weights: {path} enlarges x{network.upscale}, but scale is {scale}")
+    if precision not in network.precisions:
+        raise OptionError(f"precision {precision}: {path} computes in {' or '.join(network.precisions)} alone")
     return network
 
 
