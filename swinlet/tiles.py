@@ -20,25 +20,6 @@ SMALLEST, LARGEST = 128, 1024
 MIN_TILE = 8
 
 
-def restore_tiled(
-    network: Callable[[Tensor], Tensor], image: Tensor, scale: int, tile: int, overlap: int, align: int = 1
-) -> Tensor:
-    """Restore an image tile by tile.
-
-    Args:
-        network: (N, C, h, w) -> (N, C, h * scale, w * scale).
-        image, tile, overlap, align: as of ``tiled_maps``.
-        scale: of the network.
-
-    Returns:
-        float32 (N, C, h * scale, w * scale).
-
-    Raises:
-        ValueError: the overlap is negative or not under half of the tile.
-    """
-    return tiled_maps(lambda part: [network(part)], image, [scale], tile, overlap, align)[0]
-
-
 def tiled_maps(
     compute: Callable[[Tensor], Sequence[Tensor]],
     image: Tensor,

@@ -156,7 +156,7 @@ def chosen_features(index: TaughtIndex, folder: Path, names: Sequence[str] | Non
 
 
 def teach_command(index: TaughtIndex, folder: Path, more: Sequence[str] = ()) -> str:
-    """What brings a taught folder up to date, and adds more features; to answers of several views, in another folder."""
+    """What brings a taught folder up to date, and adds more features: to answers of several views, elsewhere."""
     views = index.teacher.self_ensemble
     out = f"{folder}_features" if more and views else str(folder)
     words = ["swinlet", "teach", "--teacher", index.teacher.file, "--data", index.source_H, "--out", out]
