@@ -95,9 +95,9 @@ def main() -> None:
                 times[label] += run.steps(STEPS) if number else run.steps(STEPS)[:0]
         for label, values in times.items():
             middle = statistics.median(values)
-            network = times.get(label.replace("stored", "network"), values)
-            ratio = statistics.median(network) / middle
-            print(f"{label:<18} {middle:8.1f} ms ({min(values):.1f} to {max(values):.1f})  {ratio:6.2f} x")
+            network = times.get(label.replace("stored", "network")) if "stored" in label else None
+            ratio = f"{statistics.median(network) / middle:8.2f} x" if network else ""
+            print(f"{label:<18} {middle:8.1f} ms ({min(values):.1f} to {max(values):.1f}){ratio}")
         print(f"answers stored in {once:.1f} s, {folder_size(answers) / 1e6:.1f} MB")
         print(json.dumps({label: statistics.median(values) for label, values in times.items()}))
 
