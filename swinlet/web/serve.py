@@ -9,6 +9,7 @@ import socket
 import tempfile
 import threading
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 from swinlet.errors import MachineError, OptionError, SwinletError
@@ -34,9 +35,9 @@ def serve(request: WebRequest) -> None:
     with cleaning_up():
         folder = Path(tempfile.mkdtemp(prefix="swinlet-web-"))  # for its owner alone
         try:
-            with _bound(request.host, request.port) as listener:
+            # asyncio raises KeyboardInterrupt after the server has ended, but not each time.
+            with suppress(KeyboardInterrupt), _bound(request.host, request.port) as listener:
                 _run(request, listener, folder)
-        except KeyboardInterrupt:
             LOGGER.info("swinlet web: ended")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
