@@ -1,10 +1,11 @@
-"""A step of response distillation with the teacher's network in it, and with its answers stored (swinlet teach).
+"""A step of distillation with the teacher's network in it, and with its answers stored (swinlet teach).
 
-    OMP_NUM_THREADS=1 python -m benchmarks.stored_teacher [--teacher FILE] [--rounds 5]
+    OMP_NUM_THREADS=1 python -m benchmarks.stored_teacher [--teacher FILE] [--features NAME ...] [--rounds 5]
 
 Student 60 wide 4x4 at x4, batch 4 of 24x24 LR pixels of the demo's photographs, fp32, loaded by the main process. The
-teacher is SwinIR 180 wide 6x6 with random weights, or that of FILE. Both runs and one without distillation take turns
-in one process, a few steps each; medians of the steps in milliseconds (and their range), and ratios to the network's.
+teacher is SwinIR 180 wide 6x6 with random weights, or that of FILE; of a SwinIR, features are those of the first four
+stages. All runs and one without distillation take turns in one process, a few steps each; medians of the steps in
+milliseconds (and their range), and how many times as long a step with the network takes.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 import swinlet
+from swinlet.data.prepared import folder_size
 from swinlet.data.select_dataset import define_Dataset, training_batches
 from swinlet.models.model_plain import ModelPlain
 from swinlet.options import parse_options
@@ -29,7 +31,7 @@ IMAGES = Path(__file__).resolve().parents[1] / "demo" / "images" / "train"
 STEPS = 3  # in a row
 
 
-def options(images: Path, kind: str, teacher: Path, answers: Path | None) -> Any:
+def options(images: Path, kind: str, teacher: Path, answers: Path | None = None) -> Any:
     train = {"dataroot_H": str(images), "H_size": 96, "dataloader_batch_size": 4, "dataloader_num_workers": 0}
     return parse_options(
         {
@@ -65,8 +67,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--images", type=Path, default=IMAGES)
+    parser.add_argument("--features", nargs="*", default=None, help="default: 0 1 2 3, of FILE none")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
+    features = given.features if given.features is not None else [] if given.teacher else ["0", "1", "2", "3"]
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         teacher = given.teacher or Path(folder, "teacher.pth")
@@ -74,24 +78,27 @@ def main() -> None:
             torch.save({"params": swinlet.define_G({"net_type": "swinir"}).state_dict()}, teacher)
         answers = Path(folder, "answers")
         words = {"scale": 4, "on_bad_image": "skip", "self_ensemble": False, "tile": 64, "precision": "fp32"}
+        words |= {"features": features, "download": False, "device": "cpu"}
         begin = time.perf_counter()
         with ProgressBar() as bar:
-            teach(teach_request(str(teacher), given.images, None, answers, **words, download=False, device="cpu"), bar)
+            teach(teach_request(str(teacher), given.images, None, answers, **words), bar)
         once = time.perf_counter() - begin
-        runs = {
-            "teacher's network": Run(options(given.images, "response", teacher, None)),
-            "stored answers": Run(options(given.images, "response", teacher, answers)),
-            "no distillation": Run(options(given.images, "none", teacher, None)),
-        }
+        kinds = ["response", *(["feature"] if features else [])]
+        runs = {"no distillation": Run(options(given.images, "none", teacher))}
+        for kind in kinds:
+            if kind == "response" or all(name.isdecimal() for name in features):
+                runs[f"{kind}, network"] = Run(options(given.images, kind, teacher))
+            runs[f"{kind}, stored"] = Run(options(given.images, kind, teacher, answers))
         times: dict[str, list[float]] = {label: [] for label in runs}
         for number in range(given.rounds + 1):
             for label, run in runs.items():
                 times[label] += run.steps(STEPS) if number else run.steps(STEPS)[:0]
-        base = statistics.median(times["teacher's network"])
         for label, values in times.items():
             middle = statistics.median(values)
-            print(f"{label:<18} {middle:8.1f} ms ({min(values):.1f} to {max(values):.1f})  {base / middle:6.2f} x")
-        print(f"answers stored in {once:.1f} s")
+            network = times.get(label.replace("stored", "network")) if "stored" in label else None
+            ratio = f"{statistics.median(network) / middle:8.2f} x" if network else ""
+            print(f"{label:<18} {middle:8.1f} ms ({min(values):.1f} to {max(values):.1f}){ratio}")
+        print(f"answers stored in {once:.1f} s, {folder_size(answers) / 1e6:.1f} MB")
         print(json.dumps({label: statistics.median(values) for label, values in times.items()}))
 
 

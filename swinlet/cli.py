@@ -122,6 +122,12 @@ def teach_command(
         bool, typer.Option("--self-ensemble", help="Mean over the 8 flips and turns of each image.")
     ] = False,
     tile: Annotated[int, typer.Option(help="Larger images are restored in tiles of so many LR pixels.")] = 512,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features", help="Store what this stage of a SwinIR (from 0) or module puts out, too.", metavar="NAME"
+        ),
+    ] = None,
     precision: PrecisionName = "fp32",
     device: Device = "auto",
     download: Download = False,
@@ -143,6 +149,7 @@ def teach_command(
             on_bad_image=on_bad_image,
             self_ensemble=self_ensemble,
             tile=tile,
+            features=features or [],
             precision=precision,
             device=device,
         )

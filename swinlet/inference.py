@@ -1,6 +1,6 @@
 """Restoring whole images with a network: precision, tiles, self-ensemble."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from swinlet.errors import MachineError
 from swinlet.options import Precision
-from swinlet.tiles import OVERLAP, restore_tiled, tile_for
+from swinlet.tiles import OVERLAP, tile_for, tiled_maps
 from swinlet.utils.device import autocast, available_memory
 from swinlet.utils.dihedral import VIEWS, turned, turned_back
 from swinlet.utils.image_io import to_tensor, to_uint8
@@ -55,7 +55,7 @@ class RestoreOptions:
             the tables of papers; Timofte et al., 2016).
         tile: side in LR pixels of the squares that are restored one by one; None: the whole image at once; "auto": at
             once if half of the memory that is free suffices, else the largest squares for which it does.
-        tile_overlap: LR pixels that neighbouring tiles share (``restore_tiled``).
+        tile_overlap: LR pixels that neighbouring tiles share (``tiled_maps``).
     """
 
     device: torch.device
@@ -90,19 +90,31 @@ class Restorer:
             MachineError: the result does not fit into the memory.
         """
         views = range(VIEWS if self.options.self_ensemble else 1)
-        with torch.inference_mode(), autocast(self.options.device, self.options.precision):
+        with torch.inference_mode():
             answers = (turned_back(self._restore_view(turned(image, view)), view) for view in views)
             total = next(answers)
             for answer in answers:
                 total = total + answer
         return total / len(views)
 
+    def maps(self, image: Tensor, compute: Callable[[Tensor], Sequence[Tensor]], scales: Sequence[int]) -> list[Tensor]:
+        """What is computed with the network of (N, C, h, w): maps float32 (N, channels, h * scale, w * scale).
+
+        As in ``restore``, which sees to several views besides.
+
+        Raises:
+            MachineError: the result does not fit into the memory.
+        """
+        with torch.inference_mode(), autocast(self.options.device, self.options.precision):
+            tile = self.tile_of(image.shape)
+            if tile is None or tile >= max(image.shape[-2:]):
+                return [part.float() for part in compute(image)]
+            overlap = min(self.options.tile_overlap, (tile - 1) // 2)
+            return tiled_maps(compute, image, scales, tile, overlap, self.network.window_size)
+
     def _restore_view(self, image: Tensor) -> Tensor:
-        tile = self.tile_of(image.shape)
-        if tile is None or tile >= max(image.shape[-2:]):
-            return self.network(image).float()
-        network, overlap = self.network, min(self.options.tile_overlap, (tile - 1) // 2)
-        return restore_tiled(network, image, network.upscale, tile, overlap, network.window_size)
+        network = self.network
+        return self.maps(image, lambda part: [network(part)], [network.upscale])[0]
 
     def tile_of(self, shape: Sequence[int]) -> int | None:
         """The side of the tiles for images of a shape (N, C, h, w); None: no tiles.

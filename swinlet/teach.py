@@ -1,11 +1,13 @@
-"""Offline teachers: the answers of a network to whole images, stored once, for training without it."""
+"""Offline teachers: a network's answers to whole images, and features, stored once, for training without it."""
 
 import json
 import os
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +15,32 @@ from numpy.typing import NDArray
 import swinlet
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.data.prepare import remove_others
-from swinlet.data.prepare_image import stored_array
-from swinlet.data.prepared import ARRAYS, INDEX, LOCK
-from swinlet.data.taught import VERSION, Answer, TaughtIndex, Teacher, is_taught, read_taught
-from swinlet.errors import CheckpointError, DataError, OptionError
+from swinlet.data.prepare_image import array_path, stored_array
+from swinlet.data.prepared import ARRAYS, INDEX, LOCK, ArrayFile, SourceFile, size_problem
+from swinlet.data.taught import (
+    VERSION,
+    Answer,
+    Feature,
+    TaughtIndex,
+    Teacher,
+    array_files,
+    is_taught,
+    read_taught,
+)
+from swinlet.errors import CheckpointError, DataError, MachineError, OptionError
 from swinlet.evaluation.models import Contender, NamedFile, open_contenders
 from swinlet.evaluation.request import SCALES, device_of
 from swinlet.inference import RestoreOptions
+from swinlet.models.taps import FeatureMaps
 from swinlet.options import Precision
 from swinlet.tiles import overlap_for, tile_fault
 from swinlet.utils.console import LOGGER, ProgressBar
 from swinlet.utils.files import locked, write_text
+from swinlet.utils.image_io import to_uint8
 
-Array = NDArray[np.uint8]
+Array = NDArray[Any]
+
+_HEADER = 128  # bytes of a .npy file before its values
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,7 @@ class TeachRequest:
         scale: of the low-resolution images; None: the teacher's.
         on_bad_image: "error" or "skip".
         restore: how the teacher restores.
+        features: stages of a SwinIR, by their numbers, or names of modules whose outputs are stored, too.
     """
 
     teacher: str
@@ -51,6 +67,7 @@ class TeachRequest:
     scale: int | None
     on_bad_image: str
     restore: RestoreOptions
+    features: tuple[str, ...] = ()
 
 
 def teach_request(
@@ -64,6 +81,7 @@ def teach_request(
     on_bad_image: str,
     self_ensemble: bool,
     tile: int,
+    features: Sequence[str] = (),
     precision: str,
     device: str,
 ) -> TeachRequest:
@@ -78,21 +96,27 @@ def teach_request(
     overlap = overlap_for(tile, None)
     if (fault := tile_fault(tile, overlap)) is not None:
         faults.append(fault)
+    if self_ensemble and features:
+        faults.append("--self-ensemble: is for images alone; what is a feature's mean over views? Leave one out")
     if on_bad_image not in ("error", "skip"):
         faults.append(f"--on-bad-image {on_bad_image}: use error or skip")
     place = device_of(device, precision, 0, faults)
     if faults:
         raise OptionError("\n".join(faults))
     restore = RestoreOptions(place, cast("Precision", precision), self_ensemble, tile, overlap)
-    return TeachRequest(teacher, download, data, low, out, scale, on_bad_image, restore)
+    return TeachRequest(teacher, download, data, low, out, scale, on_bad_image, restore, tuple(features))
 
 
 def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
     """Make or bring up to date a taught folder. Answers that are there already are not computed again.
 
+    Features that are stored there stay, and are stored of new images as well.
+
     Raises:
         CheckpointError: the teacher cannot be opened.
+        OptionError: it has no such features.
         DataError: images are bad, or the folder holds something else.
+        MachineError: the disk has no room for all.
         OSError: the folder cannot be written; what is done stays, and another call goes on from there.
     """
     teacher = _open_teacher(request)
@@ -108,9 +132,12 @@ def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
     )
     record = _record(teacher, request)
     try:
-        _check_out(out, record, scale)
+        old = _check_out(out, record, scale)
+        asked = _Asked(teacher, dataset, _words(old, request))
         (out / ARRAYS).mkdir(parents=True, exist_ok=True)
         with locked(out / LOCK, wait=False):
+            jobs = list(_jobs(asked, dataset, record, out / ARRAYS))
+            _check_room(out, jobs)
             index = TaughtIndex(
                 swinlet=swinlet.__version__,
                 teacher=record,
@@ -118,18 +145,26 @@ def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
                 scale=scale,
                 source_H=os.path.abspath(dataset.root_H),
                 source_L=None if dataset.root_L is None else os.path.abspath(dataset.root_L),
-                images=_answers(teacher, dataset, record, out / ARRAYS, bar),
+                features=asked.features,
+                images=_answers(asked, jobs, bar),
             )
             write_text(out / INDEX, json.dumps(index.model_dump(), indent=1) + "\n")
-            remove_others(out / ARRAYS, [answer.T for answer in index.images])
+            remove_others(out / ARRAYS, array_files(index))
     except BlockingIOError as error:
         raise DataError(f"{out} is being made by another process: wait for it") from error
     except OSError as error:
         reason = f"{error.strerror}; what is done stays, and the same command goes on from there"
         raise OSError(error.errno, reason, error.filename or str(out)) from error
-    size = sum(answer.T.size for answer in index.images) / 1e6
-    LOGGER.info("%d answers of %s in %s (%.1f MB); train with dataroot_T=%s", len(dataset), record.kind, out, size, out)
+    what = "answers" + "".join(f", {feature.name} ({feature.width} wide)" for feature in index.features)
+    size = _shown(sum(array.size for array in array_files(index)))
+    LOGGER.info("%s of %s for %d images in %s (%s)", what, record.kind, len(jobs), out, size)
+    LOGGER.info("train with datasets.train.dataroot_T=%s", out)
     return index
+
+
+def _words(old: TaughtIndex | None, request: TeachRequest) -> list[str]:
+    """What names the features: those that are stored already come first, as runs may have counted them."""
+    return [*(feature.name for feature in (old.features if old is not None else [])), *request.features]
 
 
 def _open_teacher(request: TeachRequest) -> Contender:
@@ -155,16 +190,16 @@ def _record(teacher: Contender, request: TeachRequest) -> Teacher:
     )
 
 
-def _check_out(out: Path, record: Teacher, scale: int) -> None:
-    """Refuse a folder that holds something else."""
+def _check_out(out: Path, record: Teacher, scale: int) -> TaughtIndex | None:
+    """The index that is there; a folder that holds something else is refused."""
     if not out.exists():
-        return
+        return None
     if not out.is_dir():
         raise DataError(f"--out {out} is not a folder: name another one")
     if not is_taught(out):
         if any(out.iterdir()) and not (out / LOCK).exists():
             raise DataError(f"--out {out} is neither empty nor a folder of swinlet teach: name another one")
-        return
+        return None
     old = read_taught(out)
     before, now = old.teacher.model_dump(exclude={"file"}), record.model_dump(exclude={"file"})
     differences = [f"{key} {before[key]} there, {now[key]} now" for key in now if before[key] != now[key]]
@@ -173,21 +208,100 @@ def _check_out(out: Path, record: Teacher, scale: int) -> None:
         raise DataError(
             f"--out {out} has other answers ({'; '.join(differences)}): name another folder, or remove this one"
         )
+    return old
 
 
-def _answers(teacher: Contender, dataset: DatasetSR, record: Teacher, arrays: Path, bar: ProgressBar) -> list[Answer]:
-    settings = record.model_dump(exclude={"kind", "file"})
-    bar.start(len(dataset))
-    answers: list[Answer] = []
-    for i, name in enumerate(dataset.names):
-        bar.advance(name)
+class _Asked:
+    """A teacher that answers to the images of a data set, with the outputs of some of its modules.
+
+    Args:
+        teacher: it.
+        dataset: whole images.
+        words: what ``FeatureMaps`` takes.
+    """
+
+    def __init__(self, teacher: Contender, dataset: DatasetSR, words: Sequence[str]) -> None:
+        self._restorer, self._dataset = teacher.restorer, dataset
+        self.network = teacher.network
+        self._compute = FeatureMaps(self.network, words, "--features") if words else None
+        found = zip(self._compute.names, self._compute.widths, strict=True) if self._compute is not None else ()
+        self.features = [Feature(name=name, width=width) for name, width in found]
+        self.answer = lru_cache(maxsize=1)(self._answer)  # one image has several arrays
+
+    def _answer(self, index: int) -> list[Array]:
+        """The restored image, uint8 (H, W, C), and features, float16 (h, w, width)."""
+        image = self._dataset[index]["L"]
+        if self._compute is None:
+            return [self._restorer(image.permute(1, 2, 0).numpy())]
+        scales = [self.network.upscale, *(1 for _ in self.features)]
+        on_device = image[None].to(self._restorer.options.device).float() / 255
+        restored, *maps = self._restorer.maps(on_device, self._compute, scales)
+        arrays = [to_uint8(restored[0])]
+        for feature, tokens in zip(self.features, maps, strict=True):
+            array = tokens[0].permute(1, 2, 0).half().contiguous().cpu().numpy()
+            if not np.isfinite(array).all():
+                raise CheckpointError(
+                    f"--features {feature.name}: of {self._dataset.names[index]} it has values that are no numbers, "
+                    "or beyond 65,504, which float16 cannot hold: name other modules"
+                )
+            arrays.append(array)
+        return arrays
+
+
+class _Job(NamedTuple):
+    """One image: its number, its files, and where its answer and features are, with the bytes that these take."""
+
+    number: int
+    high: SourceFile
+    low: SourceFile | None
+    paths: list[Path]
+    sizes: list[int]
+
+
+def _jobs(asked: _Asked, dataset: DatasetSR, record: Teacher, arrays: Path) -> Iterator[_Job]:
+    settings = record.model_dump(exclude={"kind", "file"}).values()
+    scale, channels = asked.network.upscale, asked.network.in_chans
+    for i in range(len(dataset)):
         high, low = dataset.sources(i)
-        seen = high.sha256, None if low is None else low.sha256
-        made_of = (VERSION, *settings.values(), teacher.network.upscale, teacher.network.in_chans, *seen)
-        array, _ = stored_array(arrays, high.path, made_of, partial(_answer, teacher, dataset, i))
-        answers.append(Answer(high=high, low=low, T=array))
+        made_of = (VERSION, *settings, scale, channels, high.sha256, None if low is None else low.sha256)
+        names = [(), *((feature.name,) for feature in asked.features)]
+        height, width = dataset.L_size(i)
+        values = [channels * scale**2, *(2 * feature.width for feature in asked.features)]
+        yield _Job(
+            number=i,
+            high=high,
+            low=low,
+            paths=[array_path(arrays, high.path, (*made_of, *name)) for name in names],
+            sizes=[_HEADER + height * width * value for value in values],
+        )
+
+
+def _check_room(out: Path, jobs: Sequence[_Job]) -> None:
+    """Say what is still to be written, and refuse to begin what the disk cannot hold."""
+    sizes = [size for job in jobs for path, size in zip(job.paths, job.sizes, strict=True) if size_problem(path, size)]
+    needed, free = sum(sizes), shutil.disk_usage(out).free
+    LOGGER.info("%s: %d arrays to be written, %s", out, len(sizes), _shown(needed))
+    if needed > free:
+        raise MachineError(
+            f"--out {out}: {_shown(needed)} are to be written, and {_shown(free)} are free on its disk: name fewer "
+            "--features, fewer images, or a folder on another disk"
+        )
+
+
+def _answers(asked: _Asked, jobs: Sequence[_Job], bar: ProgressBar) -> list[Answer]:
+    bar.start(len(jobs))
+    answers: list[Answer] = []
+    for job in jobs:
+        bar.advance(job.high.path)
+        arrays = [_stored(asked, job, which) for which in range(len(job.paths))]
+        answers.append(Answer(high=job.high, low=job.low, T=arrays[0], features=arrays[1:]))
     return answers
 
 
-def _answer(teacher: Contender, dataset: DatasetSR, index: int) -> Array:
-    return teacher.restorer(dataset[index]["L"].permute(1, 2, 0).numpy())
+def _stored(asked: _Asked, job: _Job, which: int) -> ArrayFile:
+    kind = np.float16 if which else np.uint8
+    return stored_array(job.paths[which], lambda: asked.answer(job.number)[which], kind)[0]
+
+
+def _shown(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

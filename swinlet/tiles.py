@@ -5,7 +5,7 @@ is near a tile's cut has seen a mirrored neighbourhood, and is left out.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -20,43 +20,80 @@ SMALLEST, LARGEST = 128, 1024
 MIN_TILE = 8
 
 
-def restore_tiled(
-    network: Callable[[Tensor], Tensor], image: Tensor, scale: int, tile: int, overlap: int, align: int = 1
-) -> Tensor:
-    """Restore an image tile by tile.
+def tiled_maps(
+    compute: Callable[[Tensor], Sequence[Tensor]],
+    image: Tensor,
+    scales: Sequence[int],
+    tile: int,
+    overlap: int,
+    align: int = 1,
+) -> list[Tensor]:
+    """What is computed of an image, such as a restored image and feature maps, tile by tile.
 
     Of the pixels that two tiles share, each counts alone in the third towards its middle; in between one fades into
     the other.
 
     Args:
-        network: (N, C, h, w) -> (N, C, h * scale, w * scale).
+        compute: (N, C, h, w) -> for each scale a map (N, channels, h * scale, w * scale).
         image: (N, C, h, w).
-        scale: of the network.
+        scales: of the maps.
         tile: side of the tiles in pixels of ``image``; those at the lower and right border have up to ``align`` more.
         overlap: pixels that neighbouring tiles share at least; under half of ``tile``.
         align: tiles begin at multiples of it, if they are large enough.
 
     Returns:
-        float32 (N, C, h * scale, w * scale).
+        float32 (N, channels, h * scale, w * scale) for each scale.
 
     Raises:
         ValueError: the overlap is negative or not under half of the tile.
     """
     if not 0 <= 2 * overlap < tile:
         raise ValueError(f"an overlap of {overlap} pixels does not suit tiles of {tile}: at least 0, under half")
-    n, c, height, width = image.shape
-    total = image.new_zeros((n, c, height * scale, width * scale), dtype=torch.float32)
-    row_weights, column_weights = total.new_zeros((height * scale, 1)), total.new_zeros(width * scale)
-    for i, (left, right) in enumerate(spans(width, tile, overlap, align)):
-        columns = fade(left, right, width, overlap, scale, image.device)
-        column_weights[left * scale : right * scale] += columns
+    height, width = image.shape[-2:]
+    totals: list[_Total] = []
+    for left, right in spans(width, tile, overlap, align):
         for top, bottom in spans(height, tile, overlap, align):
-            rows = fade(top, bottom, height, overlap, scale, image.device)[:, None]
-            if i == 0:
-                row_weights[top * scale : bottom * scale] += rows
-            place = (..., slice(top * scale, bottom * scale), slice(left * scale, right * scale))
-            total[place] += network(image[..., top:bottom, left:right]).float() * rows * columns
-    return total.div_(row_weights).div_(column_weights)
+            maps = compute(image[..., top:bottom, left:right])
+            totals = totals or [
+                _Total(part, scale, (height, width), overlap) for part, scale in zip(maps, scales, strict=True)
+            ]
+            for total, part in zip(totals, maps, strict=True):
+                total.add(part, (top, bottom), (left, right))
+    return [total.mean() for total in totals]
+
+
+class _Total:
+    """Tiles of one map, added up.
+
+    Args:
+        first: one of them, (N, channels, ...).
+        scale: of the map.
+        size: height and width of the image.
+        overlap: of the tiles.
+    """
+
+    def __init__(self, first: Tensor, scale: int, size: tuple[int, int], overlap: int) -> None:
+        self._scale, self._size, self._overlap = scale, size, overlap
+        height, width = size[0] * scale, size[1] * scale
+        self._sum = first.new_zeros((*first.shape[:2], height, width), dtype=torch.float32)
+        self._row_weights, self._column_weights = self._sum.new_zeros((height, 1)), self._sum.new_zeros(width)
+
+    def add(self, part: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+        """Add a tile, which begins and ends at these pixels of the image."""
+        weights = [
+            fade(*ends, length, self._overlap, self._scale, part.device)
+            for ends, length in zip((rows, columns), self._size, strict=True)
+        ]
+        across, along = (slice(start * self._scale, stop * self._scale) for start, stop in (rows, columns))
+        if columns[0] == 0:
+            self._row_weights[across, 0] += weights[0]
+        if rows[0] == 0:
+            self._column_weights[along] += weights[1]
+        self._sum[..., across, along] += part.float() * weights[0][:, None] * weights[1]
+
+    def mean(self) -> Tensor:
+        """The weighted mean of the tiles."""
+        return self._sum.div_(self._row_weights).div_(self._column_weights)
 
 
 def overlap_for(tile: int | None, wanted: int | None) -> int:

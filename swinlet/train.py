@@ -229,7 +229,9 @@ def describe(model: ModelPlain, opt: Options, train_set: DatasetSR, start: int) 
         kind = model.netTeacher.kind
         LOGGER.info("teacher %s (%s, %s parameters); distillation: %s", source, kind, size, opt.train.distillation_type)
     if train_set.teacher is not None:
-        answers = f"stored answers of {train_set.teacher.kind} {train_set.teacher.file}: no teacher network"
+        features = "".join(f" {feature.name} ({feature.width} wide)" for feature in train_set.features)
+        what = f"answers and features{features}" if features else "answers"
+        answers = f"stored {what} of {train_set.teacher.kind} {train_set.teacher.file}: no teacher network"
         LOGGER.info("teacher: %s; distillation: %s", answers, opt.train.distillation_type)
     unused = keys_without_effect(opt, model.processes.count)
     if unused:

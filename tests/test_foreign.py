@@ -362,5 +362,5 @@ def test_tokens_and_tuples(tmp_path: Path) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.pair(x)[0]
 
-    network, x = TappedNetwork(Network(), ["pair"], side=4, grid=4), torch.rand(1, 3, 4, 4)
+    network, x = TappedNetwork(Network(), ["pair"], side=4, grid=range(4, 5)), torch.rand(1, 3, 4, 4)
     assert torch.equal(network(x, return_features=True)[1][0], x.flatten(2).transpose(1, 2))

@@ -51,6 +51,7 @@ def assert_close(one: Path, other: Path, step: int = 6) -> None:
 
 CASES: dict[str, dict[str, Any]] = {
     "feature, two times 16 patches": {"batch": 32, "kind": "feature"},
+    "stored features": {"batch": 5, "kind": "feature", "stored": True},
     "feature loss that starts later": {"batch": 4, "kind": "feature", "start_feature_iter": 4},
     "response, each share in two parts, checkpointed": {
         "batch": 8,
@@ -74,7 +75,7 @@ def set_of_three(photos: Path, teacher_file: Path, tmp_path_factory: pytest.Temp
     image = Image.open(next((photos / "test" / "HR").iterdir()))
     for i in range(3):
         image.crop((10 * i, 0, 10 * i + 48, 32)).save(folder / "test" / "HR" / f"{i}.png")
-    taught(teacher_file, photos / "train", folder / "answers")
+    taught(teacher_file, photos / "train", folder / "answers", features=["0", "1"])
     return folder
 
 

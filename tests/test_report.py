@@ -239,6 +239,17 @@ class TestKinds:
         assert "A: no token maps, as another teacher taught it." in page.text
         assert "Token maps" not in page.text
 
+    def test_stored_features_are_not_shown(self, runs: Path, photos: Path, teacher_file: Path, tmp_path: Path) -> None:
+        """A run that read them may count its stages otherwise than the teacher does."""
+        shutil.copytree(runs / "taught & (b)", tmp_path / "run")
+        for path in (tmp_path / "run/options").iterdir():
+            options = json.loads(path.read_text())
+            options["datasets"]["train"]["dataroot_T"] = str(tmp_path)
+            path.write_text(json.dumps(options))
+        page = make(tmp_path / "x.html", tmp_path / "run", "--testset", photos / "test", "--teacher", teacher_file)
+        assert "A: no token maps, as the teacher's are those that were stored." in page.text
+        assert "Token maps" not in page.text
+
     def test_many_runs_with_long_names(self, old_log: Path, tmp_path: Path, browser: webdriver.Chrome) -> None:
         """More than there are colours; a label that would turn the text around it."""
         name = "swinir_student_v2_feature_div2k_lr2e-4_bs32_warmup1000_cosine_seed1_nodistill"

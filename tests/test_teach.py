@@ -127,15 +127,15 @@ def test_stopped_and_brought_up_to_date(
     data, out = tmp_path / "data", tmp_path / "T"
     shutil.copytree(photos / "train", data)
     asked: list[str] = []
-    answer = swinlet.teach._answer
+    answer = swinlet.teach._Asked._answer
 
-    def spy(teacher: Any, dataset: DatasetSR, index: int) -> Any:
-        asked.append(dataset.names[index])
+    def spy(self: Any, index: int) -> Any:
+        asked.append(self._dataset.names[index])
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return answer(teacher, dataset, index)
+        return answer(self, index)
 
-    monkeypatch.setattr(swinlet.teach, "_answer", spy)
+    monkeypatch.setattr(swinlet.teach._Asked, "_answer", spy)
     with pytest.raises(KeyboardInterrupt):
         taught(teacher_file, data, out)
     with pytest.raises(DataError, match=r"dataroot_T: .*is no folder of swinlet teach"):
@@ -230,10 +230,11 @@ def test_folders_that_hold_something_else(photos: Path, teacher_file: Path, fold
     assert not (tmp_path / "new").exists()
 
 
-def test_keys_without_effect(photos: Path, tmp_path: Path) -> None:
+def test_keys_without_effect(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opt = stored(photos, tmp_path, tmp_path, teacher_precision="bf16")
     unused = keys_without_effect(opt)
     assert "train.teacher_precision (datasets.train.dataroot_T has the teacher's answers)" in unused
+    monkeypatch.setattr(swinlet.options.schema, "FROM_FEATURES", frozenset())  # as a type of one's own would be
     for kind, reason in (("none", "is 'none'"), ("feature", "is 'feature', which asks the teacher itself")):
         section = opt.train.model_copy(update={"distillation_type": kind})
         unused = keys_without_effect(opt.model_copy(update={"train": section}))

@@ -12,7 +12,7 @@ from torch import Tensor
 import swinlet
 from swinlet.errors import MachineError
 from swinlet.inference import RestoreOptions, Restorer
-from swinlet.tiles import fade, overlap_for, restore_tiled, spans, tile_fault, tile_for
+from swinlet.tiles import fade, overlap_for, spans, tile_fault, tile_for, tiled_maps
 from swinlet.utils import device
 from swinlet.utils.image_io import read_image
 from tests.native import needs_native
@@ -31,7 +31,13 @@ def test_what_looks_at_single_pixels_is_the_same_in_tiles(
     size: tuple[int, int], align: int, tile: int, overlap: int
 ) -> None:
     image = torch.rand(2, 3, *size)
-    assert torch.allclose(restore_tiled(nearest, image, 3, tile, overlap, align), nearest(image), atol=1e-6)
+
+    def compute(part: Tensor) -> list[Tensor]:
+        return [nearest(part), part[:, :1].half()]
+
+    large, small = tiled_maps(compute, image, [3, 1], tile, overlap, align)
+    assert torch.allclose(large, nearest(image), atol=1e-6)
+    assert torch.allclose(small, image[:, :1].half().float(), atol=1e-6)
 
 
 def test_tiles_cover_all_and_overlap() -> None:
@@ -61,7 +67,7 @@ def test_a_tile_fades_towards_neighbours_only() -> None:
 @pytest.mark.parametrize("overlap", [-1, 8, 9])
 def test_overlaps_that_do_not_suit(overlap: int) -> None:
     with pytest.raises(ValueError, match="does not suit tiles of 16"):
-        restore_tiled(nearest, torch.rand(1, 3, 32, 32), 3, 16, overlap)
+        tiled_maps(lambda part: [nearest(part)], torch.rand(1, 3, 32, 32), [3], 16, overlap)
 
 
 def test_overlaps_and_faults_of_what_is_given() -> None:

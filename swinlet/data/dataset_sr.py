@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from swinlet.data.open_prepared import open_prepared
 from swinlet.data.pairs import Pair, Size, find_pairs, mismatch, report_problems, too_small
 from swinlet.data.prepare_image import fingerprint
 from swinlet.data.prepared import SourceFile, is_prepared, map_array
-from swinlet.data.taught import Teacher, is_taught, with_answers
+from swinlet.data.taught import Feature, Teacher, is_taught, with_answers
 from swinlet.errors import DataError
 from swinlet.utils.image_io import is_gray, read_image, to_tensor
 from swinlet.utils.resize import bicubic_downscale, bicubic_downscale_crop
@@ -27,7 +27,7 @@ from swinlet.utils.resize import bicubic_downscale, bicubic_downscale_crop
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Array = npt.NDArray[np.uint8]
+    Array = npt.NDArray[Any]
 
 CACHE_BYTES = 512 * 2**20
 """How many bytes of decoded image files one process keeps at most; every loader worker is a process of its own."""
@@ -35,6 +35,21 @@ CACHE_BYTES = 512 * 2**20
 _CHECKED_SILENTLY = 100  # pairs; reading more takes long enough to make people wonder
 _ORDER, _PATCH = 0, 1  # independent streams of random numbers
 LOGGER = logging.getLogger("swinlet")
+
+
+class _Layer(NamedTuple):
+    """One of the aligned arrays that a sample is cut from.
+
+    Attributes:
+        key: of its patches in a batch.
+        factor: its pixels for each LR pixel of a side.
+        channels, dtype: of its values.
+    """
+
+    key: str
+    factor: int
+    channels: int
+    dtype: type[np.uint8 | np.float16]
 
 
 class DatasetSR(Dataset[dict[str, Any]]):
@@ -57,6 +72,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
         skipped: unless bad images are errors, the reasons for leaving images out, one per problem.
         root_H, root_L: the folders that the paths of the image files begin with.
         teacher: who gave the answers ``T``, where there are some.
+        features: the teacher's features ``F0``, ``F1``, ... that come with them.
     """
 
     def __init__(
@@ -74,6 +90,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
         name: str = "datasets.train",
         prepared: Path | None = None,
         dataroot_T: Path | None = None,
+        features: Sequence[str] | None = (),
     ) -> None:
         """Find, pair and check all images.
 
@@ -93,6 +110,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
             name: section of the option file that the arguments come from, for messages.
             prepared: a prepared folder with just these images.
             dataroot_T: a folder of ``swinlet teach`` with a teacher's answers to these images.
+            features: names of the features that are read from there as well; None: all that are stored.
 
         Raises:
             DataError: listing every image that is unpaired, ambiguous, unreadable, too small or of the wrong
@@ -126,10 +144,20 @@ class DatasetSR(Dataset[dict[str, Any]]):
         problems += [problem for pair in pairs if (problem := too_small(pair, smallest))]
         self._pairs = [pair for pair in pairs if not too_small(pair, smallest)]
         self.teacher: Teacher | None = None
+        self.features: list[Feature] = []
+        self._layers = [_Layer("L", 1, n_channels, np.uint8), _Layer("H", scale, n_channels, np.uint8)]
         if dataroot_T is not None:
-            self._pairs, self.teacher = with_answers(
-                self._pairs, self.root_H, dataroot_T, scale=scale, n_channels=n_channels, option=name
+            self._pairs, self.teacher, self.features = with_answers(
+                self._pairs,
+                self.root_H,
+                dataroot_T,
+                scale=scale,
+                n_channels=n_channels,
+                features=features,
+                option=name,
             )
+            self._layers.append(_Layer("T", scale, n_channels, np.uint8))
+            self._layers += [_Layer(f"F{i}", 1, each.width, np.float16) for i, each in enumerate(self.features)]
         self.names = [pair.name for pair in self._pairs]
         self.skipped = left_out + problems
         report_problems(problems, len(self._pairs), on_bad_image, name)
@@ -171,6 +199,11 @@ class DatasetSR(Dataset[dict[str, Any]]):
         pair = self._pairs[index]
         return is_gray(pair.H_path) if pair.gray is None else pair.gray
 
+    def L_size(self, index: int) -> Size:
+        """Height and width of the low-resolution image of the pair ``index``."""
+        height, width = self._pairs[index].H_size
+        return height // self._scale, width // self._scale
+
     def sources(self, index: int) -> tuple[SourceFile, SourceFile | None]:
         """What tells whether the H file of the pair ``index``, and its L file if there is one, are still the same.
 
@@ -190,27 +223,29 @@ class DatasetSR(Dataset[dict[str, Any]]):
 
         Returns:
             "L": uint8 tensor (N, C, h, w); "H" and, with ``dataroot_T``, "T": uint8 tensors (N, C, H_size, H_size);
+            "F0", "F1", ...: the teacher's features, float16 tensors (N, width, h, w), channels last in memory;
             "L_path", "H_path": lists.
 
         Raises:
             DataError: a file was changed or removed since the dataset was made.
         """
-        high = (len(positions), self._n_channels, self._H_size, self._H_size)
-        low = (*high[:2], self._H_size // self._scale, self._H_size // self._scale)
-        shapes = {"L": low, "H": high} | ({"T": high} if self.teacher is not None else {})
-        patches = {key: np.empty(shape, np.uint8) for key, shape in shapes.items()}
-        pairs = [
-            self._cut(position, {key: images[i] for key, images in patches.items()})
-            for i, position in enumerate(positions)
-        ]
+        patches = [self._empty(layer, len(positions)) for layer in self._layers]
+        pairs = [self._cut(position, [images[i] for images in patches]) for i, position in enumerate(positions)]
         paths = [_paths(pair) for pair in pairs]
         return {
-            **{key: torch.from_numpy(images) for key, images in patches.items()},
+            **{layer.key: torch.from_numpy(images) for layer, images in zip(self._layers, patches, strict=True)},
             **{key: [path[key] for path in paths] for key in ("L_path", "H_path")},
         }
 
-    def _cut(self, position: int, patches: dict[str, Array]) -> Pair:
-        """Write one sample's patches L, H and perhaps T, (C, side, side) each."""
+    def _empty(self, layer: _Layer, count: int) -> Array:
+        """Room for patches, (count, channels, side, side); tokens lie one after the other, as networks have them."""
+        side, channels = self._H_size // self._scale * layer.factor, layer.channels
+        if layer.dtype == np.uint8:
+            return np.empty((count, channels, side, side), layer.dtype)
+        return np.empty((count, side, side, channels), layer.dtype).transpose(0, 3, 1, 2)
+
+    def _cut(self, position: int, patches: Sequence[Array]) -> Pair:
+        """Write one sample's patches, one of each layer, (channels, side, side)."""
         pair = self._pair_at(position)
         scale, size = self._scale, self._H_size // self._scale
         # Multiplying and shifting 64 random bits is as good as unbiased, and, unlike the methods of
@@ -226,13 +261,14 @@ class DatasetSR(Dataset[dict[str, Any]]):
             if low is None
             else low[top : top + size, left : left + size]
         )
-        at = slice(top * scale, (top + size) * scale), slice(left * scale, (left + size) * scale)
-        cut = {"L": L, "H": whole[at]}
-        if pair.T_array is not None:
-            cut["T"] = self._sized(map_array(pair.T_array), pair.T_array, self._whole_size(pair))[at]
-        for key, out in patches.items():
+        cut = [L, _part(whole, top, left, size, scale)]
+        for layer, path in zip(self._layers[2:], pair.T_arrays, strict=True):
+            height, width = (side // scale * layer.factor for side in pair.H_size)
+            stored = _checked(map_array(path, layer.dtype), path, (height, width, layer.channels))
+            cut.append(_part(stored, top, left, size, layer.factor))
+        for part, out in zip(cut, patches, strict=True):
             # Turned out of the cache: reading the image itself in columns would take longer than a copy in rows.
-            out[...] = augment(np.ascontiguousarray(cut[key]), mode).transpose(2, 0, 1)
+            out[...] = augment(np.ascontiguousarray(part), mode).transpose(2, 0, 1)
         return pair
 
     def _pair_at(self, position: int) -> Pair:
@@ -252,18 +288,8 @@ class DatasetSR(Dataset[dict[str, Any]]):
         size = (pair.H_size[0] // self._scale, pair.H_size[1] // self._scale)
         return None if path is None else self._read_sized(path, size)
 
-    def _whole_size(self, pair: Pair) -> Size:
-        """Height and width of H as far as L goes."""
-        return pair.H_size[0] // self._scale * self._scale, pair.H_size[1] // self._scale * self._scale
-
     def _read_sized(self, path: Path, size: Size) -> Array:
-        return self._sized(self._read(path), path, size)
-
-    def _sized(self, image: Array, path: Path, size: Size) -> Array:
-        if image.shape != (*size, self._n_channels):
-            now, before = "x".join(map(str, image.shape)), "x".join(map(str, (*size, self._n_channels)))
-            raise DataError(f"{path}: changed since the data set was checked: {now} values, not {before}")
-        return image
+        return _checked(self._read(path), path, (*size, self._n_channels))
 
     def _order(self, epoch: int) -> npt.NDArray[np.intp]:
         if self._last_order is None or self._last_order[0] != epoch:
@@ -296,6 +322,18 @@ class _ImageCache:
         while self._bytes > self._limit:
             self._bytes -= self._images.popitem(last=False)[1].nbytes
         return image
+
+
+def _part(image: Array, top: int, left: int, size: int, factor: int) -> Array:
+    """A square of (H, W, C), given in LR pixels, where the image has ``factor`` pixels for each."""
+    return image[top * factor : (top + size) * factor, left * factor : (left + size) * factor]
+
+
+def _checked(image: Array, path: Path, shape: tuple[int, int, int]) -> Array:
+    if image.shape != shape:
+        now, before = "x".join(map(str, image.shape)), "x".join(map(str, shape))
+        raise DataError(f"{path}: changed since the data set was checked: {now} values, not {before}")
+    return image
 
 
 def _paths(pair: Pair) -> dict[str, str]:

@@ -30,7 +30,7 @@ class Pair(NamedTuple):
         H_array, L_array: .npy files with the decoded images, in prepared folders.
         gray: whether the H file is gray; known in prepared folders.
         sources: what is known of the content of the H and the L file, in prepared folders.
-        T_array: .npy file with a teacher's answer to L, where there is one.
+        T_arrays: .npy files with a teacher's answer to L, and its features that are wanted; (): there is no teacher.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Pair(NamedTuple):
     L_array: Path | None = None
     gray: bool | None = None
     sources: tuple[SourceFile, SourceFile | None] | None = None
-    T_array: Path | None = None
+    T_arrays: tuple[Path, ...] = ()
 
 
 def find_pairs(

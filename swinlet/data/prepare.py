@@ -127,7 +127,7 @@ def verify_prepared(folder: Path, workers: int | None, bar: ProgressBar) -> list
         DataError: the folder is not a prepared one.
     """
     if taught.is_taught(folder):
-        arrays, command = [answer.T for answer in taught.read_taught(folder).images], "swinlet teach"
+        arrays, command = list(taught.array_files(taught.read_taught(folder))), "swinlet teach"
     elif prepared.is_prepared(folder):
         arrays, command = list(prepared.array_files(prepared.read_index(folder))), "swinlet prepare"
     else:

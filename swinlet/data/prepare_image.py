@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from swinlet.utils.resize import bicubic_downscale
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Array = npt.NDArray[np.uint8]
+    Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -137,31 +137,38 @@ class Preparer:
     def _array(self, source: SourceFile, kind: str, make: Callable[[], Array]) -> tuple[ArrayFile, Array]:
         """The array of a file's content, made if it is not there."""
         made_of = (prepared.VERSION, self.request.n_channels, kind, source.path, source.sha256)
-        return stored_array(self.arrays, source.path, made_of, make)
+        return stored_array(array_path(self.arrays, source.path, made_of), make)
 
 
-def stored_array(
-    folder: Path, image: str, made_of: Sequence[object], make: Callable[[], Array]
-) -> tuple[ArrayFile, Array]:
-    """An array, made if it is not there.
+def array_path(folder: Path, image: str, made_of: Sequence[object]) -> Path:
+    """Where an array is.
 
     Args:
         folder: of the arrays.
         image: path of the image that it belongs to; the file is called after it.
         made_of: all that the values depend on; its name tells it, too.
-        make: the values, uint8 (H, W, C).
     """
     digest = hashlib.sha256("\0".join(map(str, made_of)).encode(errors="surrogateescape")).hexdigest()
     readable = re.sub(r"[^A-Za-z0-9_]+", "-", Path(image).stem)[:40]
-    path = folder / f"{readable}-{digest[:24]}.npy"
-    pixels = _load(path)
-    if pixels is not None:
+    return folder / f"{readable}-{digest[:24]}.npy"
+
+
+def stored_array(path: Path, make: Callable[[], Array], dtype: npt.DTypeLike = np.uint8) -> tuple[ArrayFile, Array]:
+    """An array, made if it is not there whole.
+
+    Args:
+        path: of ``array_path``.
+        make: the values, (H, W, C), of the type.
+        dtype: theirs.
+    """
+    values = _load(path, dtype)
+    if values is not None:
         checksum = sha256_of(path)
     else:
-        pixels = make()
-        checksum = _write_array(path, pixels)
-    height, width = pixels.shape[:2]
-    return ArrayFile(file=path.name, size=path.stat().st_size, sha256=checksum, height=height, width=width), pixels
+        values = make()
+        checksum = _write_array(path, values)
+    height, width = values.shape[:2]
+    return ArrayFile(file=path.name, size=path.stat().st_size, sha256=checksum, height=height, width=width), values
 
 
 def fingerprint(path: Path, name: str) -> SourceFile:
@@ -177,10 +184,10 @@ def fingerprint(path: Path, name: str) -> SourceFile:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _load(path: Path) -> Array | None:
+def _load(path: Path, dtype: npt.DTypeLike) -> Array | None:
     """A .npy file that is there and whole."""
     try:
-        return prepared.load_array(path)
+        return prepared.load_array(path, dtype)
     except (FileNotFoundError, ValueError):
         return None
 

@@ -1,7 +1,8 @@
 """Prepared folders: images decoded once into .npy files that are mapped into memory, and an index of them.
 
 ``index.json`` is written last, so a folder that has one is whole. ``arrays/`` holds uint8 (H, W, C) arrays in numpy's
-format. Nothing here writes: a prepared folder may lie on a read-only disk, and may be moved.
+format; those of a teacher's features are float16. Nothing here writes: a prepared folder may lie on a read-only disk,
+and may be moved.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -22,7 +23,7 @@ from swinlet.utils.files import open_regular, read_regular, sha256_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Array = npt.NDArray[np.uint8]
+    Array = npt.NDArray[Any]
 
 INDEX, ARRAYS, LOCK = "index.json", "arrays", ".swinlet-prepare.lock"
 FORMAT = "swinlet prepared images"
@@ -198,8 +199,8 @@ def is_unchanged(path: Path, source: SourceFile) -> bool:
         return False
 
 
-def load_array(path: Path) -> Array:
-    """A .npy file, uint8 (H, W, C), mapped into memory, not writable.
+def load_array(path: Path, dtype: npt.DTypeLike = np.uint8) -> Array:
+    """A .npy file of a type, (H, W, C), mapped into memory, not writable.
 
     Raises:
         OSError: it is missing, no ordinary file, or cannot be read.
@@ -214,14 +215,14 @@ def load_array(path: Path) -> Array:
         raise
     except Exception as error:  # numpy reads the header with Python's own parser, which raises a dozen kinds
         raise ValueError(f"it is damaged ({type(error).__name__})") from error
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3:
-        raise ValueError("it holds no 8-bit image")
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 3:
+        raise ValueError(f"it holds no {np.dtype(dtype)} array of height, width and channels")
     return np.asarray(cast("Array", array))  # plain, as views of numpy's memmap class are slow to make
 
 
 @lru_cache(maxsize=_MAPS)
-def map_array(path: Path) -> Array:
-    """A prepared image, uint8 (H, W, C), not writable: pages are read from disk when they are looked at.
+def map_array(path: Path, dtype: npt.DTypeLike = np.uint8) -> Array:
+    """A prepared image, or features, (H, W, C), not writable: pages are read from disk when they are looked at.
 
     All processes share them in the system's page cache.
 
@@ -229,7 +230,7 @@ def map_array(path: Path) -> Array:
         DataError: the file is gone or damaged.
     """
     try:
-        return load_array(path)
+        return load_array(path, dtype)
     except (OSError, ValueError) as error:
         raise DataError(
             f"cannot read the prepared image {path}: {error}. See 'swinlet prepare --verify {path.parent.parent}'"

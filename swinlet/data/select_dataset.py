@@ -60,6 +60,7 @@ def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
         name=option,
         prepared=cached(section, opt.scale, opt.n_channels, option),
         dataroot_T=section.dataroot_T if phase == "train" and opt.teacher_is_stored else None,
+        features=opt.train.feature_taps if opt.features_are_stored else (),
     )
     LOGGER.info("%s (%s): %d images of %s", option, section.name, len(dataset), section.dataroot_H)
     return dataset
@@ -138,9 +139,8 @@ def training_batches(
     processes live as long as the run, and a resumed run sees what an uninterrupted one would have seen.
 
     Yields:
-        L uint8 (N, C, h, w), H and, where the options name a teacher's answers, T uint8 (N, C, H_size, H_size), lists
-        of paths, and for a share ``slots``, which samples
-        of the batch these are, with ``batch``, how many it has.
+        What ``DatasetSR.batch`` returns, and for a share ``slots``, which samples of the batch these are, with
+        ``batch``, how many it has.
 
     Raises:
         DataError: on reaching an image that was changed or removed since the dataset was made, in any process.

@@ -1,17 +1,20 @@
-"""Taught folders: a teacher's answers to whole images, stored once, and an index of them.
+"""Taught folders: a teacher's answers to whole images, and chosen features, stored once, and an index of them.
 
-As in prepared folders, ``index.json`` is written last and ``arrays/`` holds uint8 (H, W, C) arrays in numpy's format.
+As in prepared folders, ``index.json`` is written last and ``arrays/`` holds arrays in numpy's format: answers uint8
+(H, W, C), features float16 (h, w, C) with one token for each LR pixel.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt, model_validator
+from typing_extensions import Self
 
 from swinlet.data.pairs import Pair, shown_list
 from swinlet.data.prepared import (
@@ -48,12 +51,28 @@ class Teacher(Record):
     tile_overlap: int
 
 
+class Feature(Record):
+    """What one module of the teacher puts out: its name in the teacher's state dict, and how many channels it has."""
+
+    name: str
+    width: PositiveInt
+
+
 class Answer(Record):
-    """The teacher's answer ``T`` to one image: that of ``low``, or, without it, of ``high`` made small."""
+    """The teacher's answer ``T`` to one image: that of ``low``, or, without it, of ``high`` made small.
+
+    With its token maps, one for each of the index's features.
+    """
 
     high: SourceFile
     low: SourceFile | None
     T: ArrayFile
+    features: list[ArrayFile] = Field(default_factory=list[ArrayFile])
+
+    @property
+    def arrays(self) -> list[ArrayFile]:
+        """All of them."""
+        return [self.T, *self.features]
 
 
 class TaughtIndex(Record):
@@ -64,6 +83,7 @@ class TaughtIndex(Record):
         teacher: who answered.
         n_channels, scale: of the answers.
         source_H, source_L: the folders that were named, absolute.
+        features: those stored with each answer.
         images: the answers.
     """
 
@@ -75,7 +95,14 @@ class TaughtIndex(Record):
     scale: int
     source_H: str
     source_L: str | None
+    features: list[Feature] = Field(default_factory=list[Feature])
     images: list[Answer]
+
+    @model_validator(mode="after")
+    def _check_features(self) -> Self:
+        if any(len(answer.features) != len(self.features) for answer in self.images):
+            raise ValueError("an image has other features than the rest")
+        return self
 
 
 def is_taught(folder: Path) -> bool:
@@ -98,25 +125,69 @@ def read_taught(folder: Path) -> TaughtIndex:
     return read_index_as(TaughtIndex, folder, "run swinlet teach again")
 
 
-def teach_command(index: TaughtIndex, folder: Path) -> str:
-    """What brings a taught folder up to date."""
-    words = ["swinlet", "teach", "--teacher", index.teacher.file, "--data", index.source_H, "--out", str(folder)]
+def array_files(index: TaughtIndex) -> Iterator[ArrayFile]:
+    """All arrays of an index."""
+    for answer in index.images:
+        yield from answer.arrays
+
+
+def chosen_features(index: TaughtIndex, folder: Path, names: Sequence[str] | None, option: str) -> list[int]:
+    """Which of the features of an index are those with these names; None: all.
+
+    Args:
+        index, folder: of the answers.
+        names: ``train.feature_taps``.
+        option: the section that names the folder, for messages.
+
+    Raises:
+        DataError: there are none, or not these.
+    """
+    stored = [feature.name for feature in index.features]
+    missing = [name for name in names or [] if name not in stored]
+    if stored and not missing:
+        return [stored.index(name) for name in names] if names is not None else list(range(len(stored)))
+    has = f"has only the features {', '.join(stored)}" if stored else "has images of the teacher, but no features"
+    near = difflib.get_close_matches(missing[0], stored) if missing and stored else []
+    hint = f" (did you mean {near[0]} in train.feature_taps?)" if near else ""
+    raise DataError(
+        f"{option}.dataroot_T: {folder} {has}{hint}. Add some (what is there stays): "
+        f"{teach_command(index, folder, missing or ['0'])}; or leave dataroot_T out, and each step asks the network"
+    )
+
+
+def teach_command(index: TaughtIndex, folder: Path, more: Sequence[str] = ()) -> str:
+    """What brings a taught folder up to date, and adds more features: to answers of several views, elsewhere."""
+    views = index.teacher.self_ensemble
+    out = f"{folder}_features" if more and views else str(folder)
+    words = ["swinlet", "teach", "--teacher", index.teacher.file, "--data", index.source_H, "--out", out]
     words += ["--low", index.source_L] if index.source_L is not None else []
     words += ["--scale", str(index.scale), "--precision", index.teacher.precision]
-    words += ["--self-ensemble"] if index.teacher.self_ensemble else []
+    words += ["--self-ensemble"] if views and not more else []
     words += ["--tile", str(index.teacher.tile)] if index.teacher.tile is not None else []
+    for name in more:  # those that are there stay
+        words += ["--features", name]
     return shlex.join(words)
 
 
 def with_answers(
-    pairs: list[Pair], root_H: Path, folder: Path, *, scale: int, n_channels: int, option: str
-) -> tuple[list[Pair], Teacher]:
-    """Pairs with the teacher's answers, which have to be those to these images, and the teacher; nothing is decoded.
+    pairs: list[Pair],
+    root_H: Path,
+    folder: Path,
+    *,
+    scale: int,
+    n_channels: int,
+    features: Sequence[str] | None,
+    option: str,
+) -> tuple[list[Pair], Teacher, list[Feature]]:
+    """Pairs with the teacher's answers, which have to be those to these images; nothing is decoded.
 
     Args:
         pairs: of a data set, their H files below ``root_H``.
         folder: the taught folder.
-        scale, n_channels, option: as of ``DatasetSR``.
+        scale, n_channels, features, option: as of ``DatasetSR``.
+
+    Returns:
+        The pairs, the teacher, and its features that are wanted.
 
     Raises:
         DataError: answers are missing, damaged, or belong to other images.
@@ -126,13 +197,12 @@ def with_answers(
         index = read_taught(folder)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
-    for key, wanted, found in (("scale", scale, index.scale), ("n_channels", n_channels, index.n_channels)):
-        if wanted != found:
-            raise DataError(
-                f"{where}: {folder} was made with {key} {found}, but {key} is {wanted}: name another folder"
-            )
+    for key, ours, found in (("scale", scale, index.scale), ("n_channels", n_channels, index.n_channels)):
+        if ours != found:
+            raise DataError(f"{where}: {folder} was made with {key} {found}, but {key} is {ours}: name another folder")
+    wanted = [] if features is not None and not features else chosen_features(index, folder, features, option)
     answers = {answer.high.path: answer for answer in index.images}
-    problems = list(damaged_arrays(folder, (answer.T for answer in index.images)))
+    problems = list(damaged_arrays(folder, array_files(index)))
     taught: list[Pair] = []
     for pair in pairs:
         answer = answers.get(os.path.relpath(pair.H_path, root_H).replace(os.sep, "/"))
@@ -140,13 +210,14 @@ def with_answers(
             problems.append(f"{pair.H_path}: no answer")
             continue
         problems += _differences(pair, answer, scale)
-        taught.append(pair._replace(T_array=folder / ARRAYS / answer.T.file))
+        files = [answer.T, *(answer.features[i] for i in wanted)]
+        taught.append(pair._replace(T_arrays=tuple(folder / ARRAYS / file.file for file in files)))
     if problems:
         raise DataError(
             f"{where}: {folder} does not belong to these images ({len(problems)}):\n{shown_list(problems)}\n"
             f"Bring it up to date (answers that are right stay): {teach_command(index, folder)}"
         )
-    return taught, index.teacher
+    return taught, index.teacher, [index.features[i] for i in wanted]
 
 
 def _differences(pair: Pair, answer: Answer, scale: int) -> Iterator[str]:
@@ -162,6 +233,9 @@ def _differences(pair: Pair, answer: Answer, scale: int) -> Iterator[str]:
         same = source.sha256 == then.sha256 if source is not None else is_unchanged(path, then)
         if not same:
             yield f"{path}: not the image that the teacher answered to"
-    size = tuple(side // scale * scale for side in pair.H_size)
-    if (answer.T.height, answer.T.width) != size:
-        yield f"{pair.H_path}: its answer has {answer.T.width}x{answer.T.height} pixels, not {size[1]}x{size[0]}"
+    low = tuple(side // scale for side in pair.H_size)
+    sizes = [(answer.T, "its answer", scale), *((array, "a feature of it", 1) for array in answer.features)]
+    for array, what, factor in sizes:
+        height, width = factor * low[0], factor * low[1]
+        if (array.height, array.width) != (height, width):
+            yield f"{pair.H_path}: {what} has {array.width}x{array.height} pixels, not {width}x{height}"

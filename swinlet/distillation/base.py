@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from swinlet.models.image_network import ImageNetwork
+from swinlet.models.image_network import Featured, ImageNetwork
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
 from swinlet.options import TrainOptions
@@ -43,7 +43,7 @@ class Distillation(nn.Module):
     Args:
         train: the ``train`` section.
         student, teacher: looked at for their widths and stages, never kept or changed; the teacher is None where
-            ``needs_teacher`` is False.
+            ``needs_teacher`` is False, or its stored images will do.
 
     Raises:
         OptionError: the options do not fit the networks.
@@ -52,7 +52,7 @@ class Distillation(nn.Module):
     needs_teacher: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
 
-    def __init__(self, train: TrainOptions, student: SwinIR, teacher: ImageNetwork | None) -> None:
+    def __init__(self, train: TrainOptions, student: SwinIR, teacher: Featured | None) -> None:
         super().__init__()
         self.train_options = train
 

@@ -12,7 +12,7 @@ from swinlet.distillation.base import Lesson
 from swinlet.distillation.losses import select_loss
 from swinlet.distillation.response import ResponseDistillation
 from swinlet.errors import OptionError
-from swinlet.models.image_network import ImageNetwork
+from swinlet.models.image_network import Featured
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
 from swinlet.options import TrainOptions
@@ -24,7 +24,7 @@ class FeatureDistillation(ResponseDistillation):
 
     needs_features: ClassVar[bool] = True
 
-    def __init__(self, train: TrainOptions, student: SwinIR, teacher: ImageNetwork | None) -> None:
+    def __init__(self, train: TrainOptions, student: SwinIR, teacher: Featured | None) -> None:
         super().__init__(train, student, teacher)
         assert teacher is not None
         self._feature_loss = select_loss(train.feature_lossfn_type)
@@ -49,8 +49,8 @@ class FeatureDistillation(ResponseDistillation):
         return losses
 
 
-def paired_stages(train: TrainOptions, student: SwinIR, teacher: ImageNetwork) -> list[tuple[int, int]]:
-    """(student stage, teacher stage) of each pair that the options name; a teacher's taps are its stages.
+def paired_stages(train: TrainOptions, student: SwinIR, teacher: Featured) -> list[tuple[int, int]]:
+    """(student stage, teacher stage) of each pair that the options name; stages may be taps, or stored features.
 
     Raises:
         OptionError: they cannot be paired so.
@@ -62,7 +62,7 @@ def paired_stages(train: TrainOptions, student: SwinIR, teacher: ImageNetwork) -
             f"({teacher.window_size}), not {student.window_size}"
         )
     if train.feature_pairs is None:
-        if stages[0] > stages[1] or (train.feature_taps is not None and stages[0] < stages[1]):
+        if stages[0] > stages[1] or (not isinstance(teacher, SwinIR) and stages[0] < stages[1]):
             raise OptionError(
                 f"train.feature_pairs: the student has {stages[0]} stages, the teacher {stages[1]}: "
                 "say which to pair, e.g. [[0, 0], [1, 1]]"

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from swinlet.distillation.base import Distillation, Lesson
 from swinlet.distillation.losses import select_loss
-from swinlet.models.image_network import ImageNetwork
+from swinlet.models.image_network import Featured
 from swinlet.models.network_swinir import SwinIR
 from swinlet.options import TrainOptions
 
@@ -16,7 +16,7 @@ class ResponseDistillation(Distillation):
 
     needs_teacher: ClassVar[bool] = True
 
-    def __init__(self, train: TrainOptions, student: SwinIR, teacher: ImageNetwork | None) -> None:
+    def __init__(self, train: TrainOptions, student: SwinIR, teacher: Featured | None) -> None:
         super().__init__(train, student, teacher)
         self._image_loss = select_loss(train.distill_lossfn_type)
 

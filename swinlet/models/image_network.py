@@ -1,10 +1,19 @@
 """What every network that restores images has in common, this project's own and others'."""
 
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from torch import nn
 
 from swinlet.options import Precision
+
+
+class Featured(Protocol):
+    """What features are learnt from: a network, or what is stored of one."""
+
+    @property
+    def feature_widths(self) -> tuple[int, ...]:
+        """Channels of each of its token maps."""
+        ...
 
 
 class ImageNetwork(nn.Module):

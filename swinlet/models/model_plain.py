@@ -16,9 +16,9 @@ from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from swinlet.checkpoint import SealedSet, write_best, write_set
-from swinlet.distillation import TrainingTask, restored, select_distillation
+from swinlet.distillation import TrainingTask, restored, select_distillation, stored_features
 from swinlet.errors import CheckpointError
-from swinlet.models.network_swinir import SwinIR
+from swinlet.models.network_swinir import SwinIR, to_tokens
 from swinlet.models.network_translator import Translator
 from swinlet.models.optimizer import define_optimizer, load_moments, moments_of, take_moments
 from swinlet.models.regularizers import push_singular_values, push_weights
@@ -52,6 +52,7 @@ class ModelPlain:
 
     Raises:
         OptionError, CheckpointError: the options are wrong, or the teacher does not fit.
+        DataError: the teacher's features are to be read, and cannot.
     """
 
     def __init__(self, opt: Options) -> None:
@@ -66,7 +67,8 @@ class ModelPlain:
             self.netG.activation_checkpointing = opt.train.activation_checkpointing
             asks = kind.needs_teacher and not opt.teacher_is_stored
             self.netTeacher = define_teacher(opt, self.netG, with_features=kind.needs_features) if asks else None
-            distillation = kind(opt.train, self.netG, self.netTeacher)
+            stored = stored_features(opt, self.netG)
+            distillation = kind(opt.train, self.netG, stored or self.netTeacher)
         if self.netTeacher is not None:
             self.netTeacher.to(self.device)
             self._teacher_precision: Precision = teacher_precision(opt.train.teacher_precision, self.device)
@@ -78,6 +80,8 @@ class ModelPlain:
         self._task = TrainingTask(opt.train, self.netG, distillation).to(self.device)
         self._drop_paths = [module for module in self.netG.modules() if isinstance(module, DropPath)]
         self._images: dict[str, Tensor] = {}
+        self._feature_keys = [f"F{i}" for i in range(len(stored.feature_widths))] if stored is not None else []
+        self._features: list[Tensor] = []
         self._slots, self._batch = range(0), 0
         self.updated: int | None = None
         self._losses: dict[str, Tensor] = {}
@@ -128,9 +132,12 @@ class ModelPlain:
             data: ``L`` (N, C, h, w) and, except for testing without ground truth, ``H`` (N, C, h*scale, w*scale);
                 float in [0, 1], or uint8, which is converted once here. ``slots``: which samples of the iteration's
                 batch these are (a range), and ``batch``: how many it has; without them these are all. ``T``: the
-                teacher's images, as H, where the options name stored ones. Other keys are ignored.
+                teacher's images, as H, where the options name stored ones; and ``F0``, ``F1``, ...: its features
+                (N, width, h, w), in whatever precision. Other keys are ignored.
         """
         self._images = {key: self._to_device(data[key]) for key in ("L", "H", "T") if key in data}
+        stored = [data[key] for key in self._feature_keys if key in data]
+        self._features = [to_tokens(maps.to(self.device, non_blocking=True)) for maps in stored]
         self._slots = data.get("slots", range(len(data["L"])))
         self._batch = data.get("batch", len(data["L"]))
 
@@ -224,7 +231,7 @@ class ModelPlain:
     def _ask_teacher(self, here: slice) -> tuple[Tensor | None, list[Tensor]]:
         """The teacher's images of a part of the batch, and its features where they are compared."""
         if self.opt.teacher_is_stored:
-            return self._images["T"][here], []
+            return self._images["T"][here], [tokens[here] for tokens in self._features]
         if self.netTeacher is None:
             return None, []
         # Not inference_mode: the translator's gradient needs the features, and autograd keeps no tensor made there.

@@ -75,7 +75,7 @@ def _with_features(teacher: ImageNetwork, student: SwinIR, opt: Options) -> Imag
     """The teacher, or a tapped one; looked at with a patch of the training set."""
     taps, train = opt.train.feature_taps, opt.datasets.train
     side = (train.H_size if train is not None else DatasetOptions.model_fields["H_size"].default) // opt.scale
-    grid = student.token_grid(side)
+    grid = range(student.token_grid(side), student.token_grid(side) + 1)
     if taps is not None:
         return TappedNetwork(teacher, taps, side, grid).requires_grad_(False).eval()
     if not teacher.feature_widths:

@@ -1,7 +1,8 @@
-"""Features of a network that offers none: what modules of it put out, by their names."""
+"""Features of a network by name: what modules of it put out, of patches and of whole images."""
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from math import isqrt
 from typing import Any, cast
 
 import torch
@@ -10,10 +11,15 @@ from torch import Tensor, nn
 from swinlet.errors import OptionError
 from swinlet.models.foreign_network import ForeignNetwork
 from swinlet.models.image_network import ImageNetwork
-from swinlet.models.network_swinir import to_tokens
+from swinlet.models.network_swinir import SwinIR, to_image, to_tokens
 
 _OPTION = "train.feature_taps"
 _NAMED = 8  # modules in a message
+
+# Sides of images that tell to multiples of how many pixels, up to 64, a network pads: no two numbers make all of them
+# as large. Of the largest, a map with two tokens for each pixel of a side would have 130.
+_SIDES = (33, 43, 65)
+_LARGEST_MULTIPLE = 64
 
 
 class TappedNetwork(ImageNetwork):
@@ -26,25 +32,36 @@ class TappedNetwork(ImageNetwork):
         network: the network; its modules are named as in its own state dict.
         names: the modules, one for each feature.
         side: of a square input to look at the features with, in pixels.
-        grid: side of the token maps to be had of it.
+        grid: sides that the token maps of it may have.
+        option: that names the modules, for messages.
+        whose: and who has the first of these sides.
 
     Raises:
         OptionError: there is no such module, or what it puts out is no token map of this size.
     """
 
-    def __init__(self, network: ImageNetwork, names: Sequence[str], side: int, grid: int) -> None:
+    def __init__(
+        self,
+        network: ImageNetwork,
+        names: Sequence[str],
+        side: int,
+        grid: range,
+        *,
+        option: str = _OPTION,
+        whose: str = "the student has",
+    ) -> None:
         super().__init__()
         self.network = network
         self.upscale, self.in_chans, self.precisions = network.upscale, network.in_chans, network.precisions
         self.window_size = network.window_size
         self._names = tuple(names)
-        self._caught: dict[str, object] | None = None
+        self._caught: dict[str, Tensor] | None = None
         modules = _modules(network)
         for name in names:
             if name not in modules:
                 near = difflib.get_close_matches(name, modules, n=3)
                 hint = f"did you mean {_shown(near, ' or ')}?" if near else f"it has {_shown(list(modules))}"
-                raise OptionError(f"{_OPTION}: {network.kind} has no module {name!r}: {hint}")
+                raise OptionError(f"{option}: {network.kind} has no module {name!r}: {hint}")
             modules[name].register_forward_hook(self._catcher(name))
         outputs = _outputs(network, modules, side)
         for name in names:
@@ -53,7 +70,7 @@ class TappedNetwork(ImageNetwork):
                 fitting = [other for other, output in outputs.items() if not _problem(output, grid)]
                 advice = f"these would fit: {_shown(fitting)}" if fitting else "no module of it fits"
                 raise OptionError(
-                    f"{_OPTION}: {name}: {problem}; the student has {grid}x{grid} tokens of a patch of {side}x{side} "
+                    f"{option}: {name}: {problem}; {whose} {grid[0]}x{grid[0]} tokens of a patch of {side}x{side} "
                     f"pixels: {advice}"
                 )
         self._widths = tuple(_tokens(outputs[name]).shape[2] for name in names)
@@ -77,10 +94,15 @@ class TappedNetwork(ImageNetwork):
         """The network's image; with ``return_features`` a pair of it and a list of token maps (N, H*W, width)."""
         if not return_features:
             return self.network(x)
+        image, outputs = self.outputs(x)
+        return image, [_tokens(output) for output in outputs]
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The network's image, and the outputs of the modules as they are, (N, width, H, W) or (N, H*W, width)."""
         self._caught = {}
         try:
             image = self.network(x)
-            return image, [_tokens(self._caught[name]) for name in self._names]
+            return image, [self._caught[name] for name in self._names]
         finally:
             self._caught = None
 
@@ -94,7 +116,90 @@ class TappedNetwork(ImageNetwork):
         return catch
 
 
-def fitting_modules(network: ImageNetwork, side: int, grid: int) -> list[str]:
+class FeatureMaps:
+    """A network's image, and outputs of its modules as maps of the image's pixels: call it with an image of any size.
+
+    Args:
+        network: frozen, in eval mode, on any device.
+        words: a stage of a SwinIR by its number, counted from 0, or the name of a module; see ``TappedNetwork``.
+        option: that names them, for messages.
+
+    Attributes:
+        names: of the modules, each once.
+        widths: of their maps.
+
+    Raises:
+        OptionError: there is no such stage or module, or what it puts out is not one token for each pixel.
+    """
+
+    def __init__(self, network: ImageNetwork, words: Iterable[str], option: str) -> None:
+        self.names = list(dict.fromkeys(_module_of(network, word, option) for word in words))
+        self._option, side = option, _SIDES[-1]
+        sides = range(side, 2 * side)
+        self._tapped = TappedNetwork(network, self.names, side, sides, option=option, whose="there have to be")
+        self.widths = self._tapped.feature_widths
+        self._multiples = self._padded_to(next(network.parameters()).device)
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """(N, in_chans, h, w) -> the image (N, in_chans, h * upscale, w * upscale), and maps (N, width, h, w).
+
+        Tokens of what the network pads the image with, below and on the right, are left out.
+
+        Raises:
+            OptionError: the network pads an image of this size in a way of its own.
+        """
+        height, width = x.shape[-2:]
+        image, outputs = self._tapped.outputs(x)
+        maps: list[Tensor] = []
+        for name, output, multiple in zip(self.names, outputs, self._multiples, strict=True):
+            grid = _padded(height, multiple), _padded(width, multiple)
+            if output.ndim == 3 and output.shape[1] == grid[0] * grid[1]:
+                output = to_image(output, grid)
+            if output.ndim == 3 or output.shape[2] < height or output.shape[3] < width:
+                raise self._refusal(name, f"{width}x{height}")
+            maps.append(output[..., :height, :width])
+        return [image, *maps]
+
+    def _padded_to(self, device: torch.device) -> list[int]:
+        """For each module, the multiple of pixels that its images are padded to; 0: its maps have rows and columns."""
+        grids: list[list[int]] = [[] for _ in self.names]
+        for side in _SIDES:
+            with torch.inference_mode():
+                _, outputs = self._tapped.outputs(torch.zeros(1, self._tapped.in_chans, side, side, device=device))
+            for output, sides in zip(outputs, grids, strict=True):
+                sides.append(isqrt(output.shape[1]) if output.ndim == 3 else 0)
+        multiples: list[int] = []
+        for name, sides in zip(self.names, grids, strict=True):
+            fitting = [m for m in range(1, _LARGEST_MULTIPLE + 1) if [_padded(side, m) for side in _SIDES] == sides]
+            if not fitting and any(sides):
+                raise self._refusal(name, "some size")
+            multiples.append(fitting[0] if fitting else 0)
+        return multiples
+
+    def _refusal(self, name: str, size: str) -> OptionError:
+        return OptionError(
+            f"{self._option}: {name}: {self._tapped.kind} pads images of {size} in a way of its own, so that it is "
+            "unknown which tokens belong to which pixels: name other modules"
+        )
+
+
+def _module_of(network: ImageNetwork, word: str, option: str) -> str:
+    """The name of the module that a word names."""
+    if not word.isdecimal():
+        return word
+    stages = len(network.feature_widths)
+    if not isinstance(network, SwinIR):
+        raise OptionError(f"{option} {word}: {network.kind} has no numbered stages: name modules, as layers.0")
+    if int(word) >= stages:
+        raise OptionError(f"{option} {word}: {network.kind} has stages 0 to {stages - 1}")
+    return f"layers.{int(word)}"
+
+
+def _padded(length: int, multiple: int) -> int:
+    return length + -length % multiple if multiple else length
+
+
+def fitting_modules(network: ImageNetwork, side: int, grid: range) -> list[str]:
     """Names of the modules that can be tapped; see ``TappedNetwork``."""
     return [name for name, output in _outputs(network, _modules(network), side).items() if not _problem(output, grid)]
 
@@ -121,9 +226,10 @@ def _outputs(network: ImageNetwork, modules: dict[str, nn.Module], side: int) ->
 
     hooks = [module.register_forward_hook(catcher(name)) for name, module in modules.items()]
     training = network.training
+    device = next((weight.device for weight in network.parameters()), None)
     try:
         with torch.inference_mode():
-            network.eval()(torch.zeros(1, network.in_chans, side, side))
+            network.eval()(torch.zeros(1, network.in_chans, side, side, device=device))
     finally:
         network.train(training)
         for hook in hooks:
@@ -131,8 +237,8 @@ def _outputs(network: ImageNetwork, modules: dict[str, nn.Module], side: int) ->
     return found
 
 
-def _problem(output: object, grid: int) -> str | None:
-    """Why what a module puts out for one image is no token map of ``grid`` x ``grid`` tokens, if it is none."""
+def _problem(output: object, grid: range) -> str | None:
+    """Why what a module puts out for one image is no square token map of such a side, if it is none."""
     if output is None:
         return "it is not called when an image is restored, or computed in another way"
     try:
@@ -142,9 +248,12 @@ def _problem(output: object, grid: int) -> str | None:
     if tensor.ndim in (3, 4) and tensor.shape[0] != 1:
         return f"it puts out {tensor.shape[0]} parts of an image"
     if tensor.ndim == 4:
-        return None if tensor.shape[2:] == (grid, grid) else f"it puts out a map of {tensor.shape[2]}x{tensor.shape[3]}"
+        height, width = tensor.shape[2:]
+        return None if height == width and height in grid else f"it puts out a map of {height}x{width}"
     if tensor.ndim == 3:
-        return None if tensor.shape[1] == grid**2 else f"it puts out {tensor.shape[1]} tokens"
+        side = isqrt(tensor.shape[1])
+        fits = side**2 == tensor.shape[1] and side in grid
+        return None if fits else f"it puts out {tensor.shape[1]} tokens"
     return f"it puts out values of shape {tuple(tensor.shape)}, neither (N, C, H, W) nor (N, H*W, C)"
 
 

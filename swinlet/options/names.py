@@ -27,6 +27,9 @@ DISTILLATIONS = {
 FROM_IMAGES = frozenset({"response"})
 """Distillation types that ask a teacher for its images of the training patches alone: stored ones will do."""
 
+FROM_FEATURES = frozenset({"feature"})
+"""Those that ask it for its images and token maps: stored ones will do."""
+
 DATASETS = {"sr": "swinlet.data.dataset_sr.DatasetSR"}
 
 

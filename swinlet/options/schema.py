@@ -28,7 +28,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from swinlet.options.names import FROM_IMAGES, DatasetName, DistillationName, ModelName, NetworkName
+from swinlet.options.names import FROM_FEATURES, FROM_IMAGES, DatasetName, DistillationName, ModelName, NetworkName
 
 _MAX_FLOAT = 1e100  # products of a few such numbers are still numbers: floats end at 2e308
 
@@ -228,7 +228,7 @@ class DatasetOptions(Section):
         default=None, description="Folder with low-resolution images of the same names; without it, MATLAB bicubic."
     )
     dataroot_T: OptionalPath = Field(
-        default=None, description="Folder of swinlet teach: response distillation reads the teacher's images from it."
+        default=None, description="Folder of swinlet teach: the teacher's images, and features, are read from it."
     )
     cache_gb: NaturalFloat = Field(
         default=2.0, description="Images are decoded once, into a cache, if that takes at most so many GB; 0: never."
@@ -355,7 +355,7 @@ class TrainOptions(Section):
     )
     feature_taps: Annotated[tuple[ShownName, ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="Names of the teacher's modules whose outputs are its stages; default: a SwinIR's RSTBs.",
+        description="Teacher's modules whose outputs are its stages; default: a SwinIR's RSTBs, all in dataroot_T.",
     )
 
     gradient_accumulation_steps: PositiveInt = Field(
@@ -570,7 +570,13 @@ class Options(Section):
     def teacher_is_stored(self) -> bool:
         """Whether the teacher's answers are read from ``datasets.train.dataroot_T``, and its network is not needed."""
         train = self.datasets.train
-        return train is not None and train.dataroot_T is not None and self.train.distillation_type in FROM_IMAGES
+        kinds = FROM_IMAGES | FROM_FEATURES
+        return train is not None and train.dataroot_T is not None and self.train.distillation_type in kinds
+
+    @property
+    def features_are_stored(self) -> bool:
+        """Whether the teacher's features are read from there, too."""
+        return self.teacher_is_stored and self.train.distillation_type in FROM_FEATURES
 
     @property
     def run_dir(self) -> Path:

@@ -217,6 +217,9 @@ class _Evidence:
             student = contenders.get(run.label)
             if student is None:
                 continue
+            if run.options is not None and run.options.features_are_stored:
+                self.notes.append(f"{run.label}: no token maps, as the teacher's are those that were stored.")
+                continue
             own = _teacher_of(run)
             if run.translator is not None and own is not None and not _same_file(own, Path(teacher.card.path)):
                 self.notes.append(f"{run.label}: no token maps, as another teacher taught it.")
