@@ -3,8 +3,9 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 # Set before torch is imported, and inherited by the processes that tests start: networks this small lose time
 # with several threads, and much of it where other work runs on the machine.
@@ -107,6 +108,20 @@ def _forbidden_skips(reporter: pytest.TerminalReporter) -> int:
     return sum(NOT_PERMITTED not in str(report.longrepr) for report in reporter.stats.get("skipped", []))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test has shown is sent between processes (pytest-xdist) as UTF-8, whatever it is."""
+    report = yield
+    report.sections = [(name, text.encode(errors="replace").decode()) for name, text in report.sections]
+    return report
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """Add up what the fuzzers of each process (pytest-xdist) have tried."""
+    for what, outcomes in getattr(node, "workeroutput", {}).get("tried", {}).items():
+        TRIED[what].update(outcomes)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many cases the fuzzers tried; with SWINLET_NO_SKIPS=1 (continuous integration), that skipped tests fail."""
     for what, outcomes in sorted(TRIED.items()):
@@ -117,7 +132,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """See pytest_terminal_summary."""
+    """See pytest_terminal_summary and pytest_testnodedown."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tried"] = {what: dict(outcomes) for what, outcomes in TRIED.items()}
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter and _forbidden_skips(reporter):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -272,7 +272,7 @@ class TestPermissionDenied:
         said = done.stderr
         assert "Traceback" not in said
         for name, code, text in (
-            ("file", 2, r"(?s)file\.json' is not.*readable"),
+            ("file", 2, r"file\.json' is[\s│]+not[\s│]+readable"),
             ("image", 2, r"cannot read .*3\.png: Permission denied\. Check its permissions"),
             ("weights", 1, r"error: .*teacher\.pth is not a readable weight file: Permission denied"),
             ("folder", 1, rf"closed/run: cannot be written: Permission denied: see that .* {START_AGAIN}"),
