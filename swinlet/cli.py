@@ -254,9 +254,7 @@ def upscale_command(
         str, typer.Option(help="auto: as the memory allows; none; or a side in LR pixels.", metavar="auto|none|N")
     ] = "auto",
     tile_overlap: TileOverlap = None,
-    backend: Annotated[
-        str, typer.Option(help="torch, onnx (onnxruntime) or openvino, the latter on the CPU.")
-    ] = "torch",
+    backend: Annotated[str, typer.Option(help="torch; on the CPU also onnx (onnxruntime) or openvino.")] = "torch",
     precision: PrecisionName = "fp32",
     device: Device = "auto",
     form: Annotated[

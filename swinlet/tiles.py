@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 OVERLAP = 48
-"""LR pixels that neighbouring tiles share, a third of it discarded on either side. Of the networks here the cut is
-felt by less than 0.05 of 255 levels at 16 pixels from it (tests/test_tiles.py)."""
+"""LR pixels that neighbouring tiles share, a third of it discarded on either side: what the cut changes beyond that is
+under 0.05 of 255 levels (docs/upscale.md)."""
 
 SMALLEST, LARGEST = 128, 1024
 """Sides of tiles that are chosen by memory."""

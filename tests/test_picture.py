@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -9,10 +10,12 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
 from PIL import Image, ImageCms, ImageOps
 
 from swinlet.errors import DataError
 from swinlet.utils.picture import SUFFIXES, Format, Picture, _deep_png, encode, from_pil, opaque, read_picture, to_pil
+from tests.fuzz import fuzz, mutated
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -110,6 +113,7 @@ def test_a_16_bit_picture_is_turned_upright() -> None:
     assert np.array_equal(read_picture("any", content).colour, np.rot90(planes, -1))
 
 
+FORMS: tuple[Format, ...] = ("TIFF", "PNG", "JPEG", "WEBP")
 TEXT = "Jörg Müller ©".encode()
 NOTES = bytes(range(256))
 
@@ -155,6 +159,16 @@ def test_camera_data_keep_their_bytes(form: Format, order: str) -> None:
     assert exif.get_ifd(1) == {}
     changed = {i for i, (one, other) in enumerate(zip(before, written, strict=True)) if one != other}
     assert max(changed) < 150  # text, notes and their places are as they were
+
+
+@fuzz(300)
+@given(mutated(raw_camera_data("<"), raw_camera_data(">"), camera_data(6)))
+def test_damaged_camera_data_never_cost_the_picture(data: bytes) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture = Picture(np.zeros((2, 3, 3), np.uint8), None, None, data)
+        for form in FORMS:
+            assert read_picture("any", encode(picture, form, 95)).size == (2, 3)
 
 
 def test_text_of_camera_data_survives_tiff() -> None:

@@ -10,7 +10,9 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
+
+from swinlet.utils.image_io import pillow_quiet
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -72,15 +74,19 @@ def sized(data: bytes, size: tuple[int, int] | None) -> bytes | None:
     return _PREFIX + bytes(content)
 
 
-def tiff_tags(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Camera data as tags of a TIFF file, for Pillow's ``ImageFileDirectory_v2``; text keeps its bytes."""
-    camera = Image.Exif()
-    camera.load(data)
-    for tag in camera:
-        if tag in (_EXIF, _GPS):
-            yield tag, camera.get_ifd(tag)
-        elif tag in _OF_TIFF:
-            yield tag, _as_bytes(camera[tag])
+def tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """A TIFF file's directory with camera data; without any if they are damaged. Text keeps its bytes."""
+    camera, tags = Image.Exif(), TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
+    try:
+        with pillow_quiet():
+            camera.load(data)
+            for tag in set(_OF_TIFF) & set(camera):
+                tags[tag] = camera.get_ifd(tag) if tag in (_EXIF, _GPS) else _as_bytes(camera[tag])
+            tags.tobytes()
+    except Exception:  # as above
+        LOGGER.warning("damaged camera data (EXIF) is left out")
+        return TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
+    return tags
 
 
 def _entries(content: bytearray, order: str, at: int) -> Iterator[tuple[int, int]]:

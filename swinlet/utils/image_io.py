@@ -204,7 +204,7 @@ def opened(
     """
     limit = _max_pixels()
     try:
-        with open_regular(path) if content is None else io.BytesIO(content) as file, _pillow_quiet(limit):
+        with open_regular(path) if content is None else io.BytesIO(content) as file, pillow_quiet(limit):
             if not file.read(1):
                 raise DataError(f"cannot read {path}: the file is empty. Replace or remove it")
             file.seek(0)
@@ -282,7 +282,7 @@ class _PillowQuiet:
         self._limit = Image.MAX_IMAGE_PIXELS
 
     @contextmanager
-    def __call__(self, max_pixels: int) -> Generator[None]:
+    def __call__(self, max_pixels: int = 0) -> Generator[None]:
         with self._lock:
             if self._users == 0:
                 self._limit = Image.MAX_IMAGE_PIXELS
@@ -304,4 +304,4 @@ class _PillowQuiet:
                     self._saved.__exit__(None, None, None)
 
 
-_pillow_quiet = _PillowQuiet()
+pillow_quiet = _PillowQuiet()

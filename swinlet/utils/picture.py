@@ -362,9 +362,7 @@ def _tiff(picture: Picture, exif: bytes | None) -> bytes:
         planes = planes[:, :, [0, 0, 0, 1]]
     depth = 8 * planes.dtype.itemsize
     data = zlib.compress(np.ascontiguousarray(planes.astype(f"<u{depth // 8}")).tobytes())
-    tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
-    for tag, value in tiff_tags(exif) if exif is not None else ():
-        tags[tag] = value
+    tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II") if exif is None else tiff_tags(exif)
     n_planes = planes.shape[2]
     tags[256], tags[257] = width, height
     tags[258] = (depth,) * n_planes
