@@ -12,7 +12,7 @@ from torch import Tensor
 
 OVERLAP = 48
 """LR pixels that neighbouring tiles share, a third of it discarded on either side: what the cut changes beyond that is
-under 0.05 of 255 levels (docs/upscale.md)."""
+under 0.1 of 255 levels (docs/upscale.md)."""
 
 SMALLEST, LARGEST = 128, 1024
 """Sides of tiles that are chosen by memory."""

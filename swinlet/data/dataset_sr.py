@@ -147,21 +147,25 @@ class DatasetSR(Dataset[dict[str, Any]]):
         self.features: list[Feature] = []
         self._layers = [_Layer("L", 1, n_channels, np.uint8), _Layer("H", scale, n_channels, np.uint8)]
         if dataroot_T is not None:
-            self._pairs, self.teacher, self.features = with_answers(
-                self._pairs,
-                self.root_H,
-                dataroot_T,
-                scale=scale,
-                n_channels=n_channels,
-                features=features,
-                option=name,
-            )
-            self._layers.append(_Layer("T", scale, n_channels, np.uint8))
-            self._layers += [_Layer(f"F{i}", 1, each.width, np.float16) for i, each in enumerate(self.features)]
+            self._add_answers(dataroot_T, features, name)
         self.names = [pair.name for pair in self._pairs]
         self.skipped = left_out + problems
         report_problems(problems, len(self._pairs), on_bad_image, name)
         self._last_order: tuple[int, npt.NDArray[np.intp]] | None = None
+
+    def _add_answers(self, folder: Path, features: Sequence[str] | None, name: str) -> None:
+        """Make a teacher's answers and features layers of the samples."""
+        self._pairs, self.teacher, self.features = with_answers(
+            self._pairs,
+            self.root_H,
+            folder,
+            scale=self._scale,
+            n_channels=self._n_channels,
+            features=features,
+            option=name,
+        )
+        self._layers.append(_Layer("T", self._scale, self._n_channels, np.uint8))
+        self._layers += [_Layer(f"F{i}", 1, each.width, np.float16) for i, each in enumerate(self.features)]
 
     def __len__(self) -> int:
         """Number of image pairs: of an epoch's samples in training, of all samples in testing."""
