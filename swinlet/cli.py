@@ -359,6 +359,7 @@ def report_command(
 def web_command(
     weights: WeightFiles = None,
     teacher: TeacherFile = None,
+    scale: Annotated[int | None, typer.Option(help="Checked against the weights; chooses among those here.")] = None,
     net_type: NetTypes = None,
     download: Download = False,
     host: Annotated[
@@ -372,7 +373,8 @@ def web_command(
 ) -> None:
     """Show a page to try networks: drop a picture, compare bicubic, students and teacher, with scores and times.
 
-    Without --weights the student that comes along is shown. Nothing leaves this machine. Ctrl-C ends it.
+    Without --weights the student that comes along is shown, for --scale 2 or 4 (default). Nothing leaves this
+    machine. Ctrl-C ends it.
     """
     with user_errors("lower --max-pixels"):
         from swinlet.web.request import web_request
@@ -381,6 +383,7 @@ def web_command(
         request = web_request(
             weights or [],
             teacher=teacher,
+            scale=scale,
             net_types=net_type or [],
             download=download,
             host=host,

@@ -165,22 +165,24 @@ class TestAlpha:
 
 
 class TestLoad:
-    def test_the_student_that_comes_along_beats_bicubic(self, shared: Path) -> None:
+    @pytest.mark.parametrize("scale", [2, 4])
+    def test_the_student_that_comes_along_beats_bicubic(self, scale: int, shared: Path) -> None:
         folder = shared / "data" / "testsets" / "Set5"
-        low = opened(folder / "LR_bicubic" / "X4" / "birdx4.png")
+        low = opened(folder / "LR_bicubic" / f"X{scale}" / f"birdx{scale}.png")
         high = np.asarray(opened(folder / "HR" / "bird.png"), np.float64)
-        ours = swinlet.load().upscale(low)
+        ours = swinlet.load(scale=scale).upscale(low)
         errors = [
             float(np.square(np.asarray(image, np.float64) - high[: image.height, : image.width]).mean())
             for image in (ours, low.resize(ours.size, Image.Resampling.BICUBIC))
         ]
         assert errors[0] < errors[1] / 2  # 3 dB
 
-    def test_it_is_small_and_whole(self) -> None:
-        upscaler = swinlet.load()
-        assert upscaler.scale == 4
+    @pytest.mark.parametrize(("scale", "expected"), [(None, 4), (2, 2), (4, 4)])
+    def test_it_is_small_and_whole(self, scale: int | None, expected: int) -> None:
+        upscaler = swinlet.load(scale=scale)
+        assert upscaler.scale == expected
         assert isinstance(upscaler._network, SwinIR)
-        assert SHIPPED[4].stat().st_size <= 4_000_000
+        assert SHIPPED[expected].stat().st_size <= 4_000_000
 
     def test_files_and_folders_of_runs(self, weights: Path, tmp_path: Path) -> None:
         image = random((9, 11, 3), np.uint8)
@@ -231,7 +233,7 @@ class TestLoad:
             ({"weights": weights, "net_type": "swinir_student", "scale": 4}, CheckpointError, "enlarges x2, but scale"),
             ({"weights": tmp_path / "empty"}, CheckpointError, "a folder without weights"),
             ({"weights": tmp_path / "none.pth"}, CheckpointError, "does not exist"),
-            ({"scale": 8}, OptionError, "scale 8: the student that comes with swinlet is x4"),
+            ({"scale": 8}, OptionError, "scale 8: swinlet comes with students for x2 and x4"),
             ({"device": "abacus"}, OptionError, "no such device"),
             ({"tile": "none"}, OptionError, 'tile .none.: must be "auto", None or a whole number'),
             ({"tile_overlap": -1}, OptionError, "tile_overlap -1: must be at least 0"),

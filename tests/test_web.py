@@ -358,6 +358,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asking(*weights: object, **more: Any) -> WebRequest:
     defaults = {
         "teacher": None,
+        "scale": None,
         "net_types": ["swinir_student"],
         "host": "127.0.0.1",
         "port": 0,
@@ -376,6 +377,9 @@ class TestCommand:
 
     def test_the_student_that_comes_along(self) -> None:
         assert [method.label for method in asking().methods] == ["bicubic", "student"]
+        assert (asking().scale, asking(scale=2).scale) == (4, 2)
+        with pytest.raises(OptionError, match="--scale 3: swinlet comes with students for x2 and x4"):
+            asking(scale=3)
 
     @pytest.mark.parametrize(
         ("more", "kind", "message"),
@@ -383,6 +387,7 @@ class TestCommand:
             ({"port": 65536, "max_pixels": 0}, OptionError, r"--port 65536: .*\n--max-pixels 0: must be at least 1"),
             ({"host": ""}, OptionError, "--host: is empty"),
             ({"device": "abacus"}, OptionError, "--device abacus"),
+            ({"scale": 2}, CheckpointError, "small.pth: these weights enlarge x4, but --scale is 2"),
             ({"net_types": []}, CheckpointError, "--net-type small=swinir_student"),
             ({"teacher": "none.pth"}, CheckpointError, "--teacher: .*none.pth does not exist"),
         ],

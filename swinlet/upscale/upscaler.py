@@ -24,7 +24,7 @@ from swinlet.utils.device import check_precision, inference_device
 from swinlet.utils.picture import Picture, from_pil, is_gray, to_pil
 from swinlet.weights import read_weight_file
 
-SHIPPED = {4: Path(__file__).parents[1] / "assets" / "student_x4.safetensors"}
+SHIPPED = {scale: Path(__file__).parents[1] / "assets" / f"student_x{scale}.safetensors" for scale in (2, 4)}
 """Students that come with the package, by scale."""
 
 DEFAULT_SCALE = 4
@@ -109,11 +109,21 @@ def _checked(net_type: str | None, backend: str, precision: str, tile: Tile, til
 
 def _find(weights: str | Path | None, scale: int | None, download: bool) -> Path:
     if weights is None:
-        if (scale or DEFAULT_SCALE) not in SHIPPED:
-            ours = ", ".join(f"x{known}" for known in SHIPPED)
-            raise OptionError(f"scale {scale}: the student that comes with swinlet is {ours}: name weights of your own")
-        return SHIPPED[scale or DEFAULT_SCALE]
+        return shipped(scale, "scale")
     return find_weights(str(weights), "weights", download=download)
+
+
+def shipped(scale: int | None, key: str) -> Path:
+    """Weights of the student that comes with the package for a scale; None: ``DEFAULT_SCALE``.
+
+    Raises:
+        OptionError: there is none; its message begins with ``key``.
+    """
+    path = SHIPPED.get(DEFAULT_SCALE if scale is None else scale)
+    if path is None:
+        ours = " and ".join(f"x{known}" for known in SHIPPED)
+        raise OptionError(f"{key} {scale}: swinlet comes with students for {ours}: name weights of your own")
+    return path
 
 
 def _open(path: Path, precision: Precision, net_type: str | None) -> ImageNetwork:

@@ -11,7 +11,7 @@ from swinlet.evaluation.models import NamedFile, open_contenders
 from swinlet.evaluation.request import device_of, labelled, net_types_of
 from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
-from swinlet.upscale.upscaler import DEFAULT_SCALE, SHIPPED, Upscaler
+from swinlet.upscale.upscaler import Upscaler, shipped
 from swinlet.web.clock import Clock
 from swinlet.web.compare import BICUBIC, ORIGINAL, Method
 
@@ -42,6 +42,7 @@ def web_request(
     weights: Sequence[str],
     *,
     teacher: str | None,
+    scale: int | None,
     net_types: Sequence[str],
     download: bool,
     host: str,
@@ -71,9 +72,9 @@ def web_request(
     options = RestoreOptions(place, cast("Precision", precision), tile="auto")
     files = [NamedFile(word, label) for label, word in map(labelled, weights)]
     contenders, problems = open_contenders(
-        files or [NamedFile(str(SHIPPED[DEFAULT_SCALE]), "student")],
+        files or [NamedFile(str(shipped(scale, "--scale")), "student")],
         None if teacher is None else NamedFile(teacher, origin="--teacher"),
-        scale=None,
+        scale=scale,
         net_types=types,
         options=options,
         download=download,
