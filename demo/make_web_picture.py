@@ -22,7 +22,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 WIDTH = 1360
 DETAIL = (0.345, 0.735)  # the badge, of width and height
 
-command = [sys.executable, "-c", "from swinlet.cli import run; run()", "web", "--no-browser", "--port", "0"]
+command = [sys.executable, "-m", "swinlet", "web", "--no-browser", "--port", "0"]
 server = subprocess.Popen(
     [*command, "--teacher", "demo/teacher_x4.safetensors"], stderr=subprocess.PIPE, text=True, encoding="utf-8"
 )

@@ -404,7 +404,7 @@ class TestTerminal:
     def test_nobody_reads_the_messages(self) -> None:
         """As with ``2>&1 | head``."""
         code = (
-            "import logging, os, sys; from swinlet.cli import set_up\n"
+            "import logging, os, sys; from swinlet.cli.common import set_up\n"
             "set_up(); log = logging.getLogger('swinlet')\n"
             "log.info('read'); sys.stdin.read()\n"
             "for _ in range(3): log.info('nobody reads this')\n"

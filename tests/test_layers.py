@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 
 # From top to bottom. A module may import from its own group and from those below it.
 LAYERS = [
+    ["swinlet.__main__"],
     ["swinlet.cli"],
     ["swinlet.report", "swinlet.publish", "swinlet.teach", "swinlet.web"],
     ["swinlet.model_card"],

@@ -88,7 +88,11 @@ def test_a_file_that_vanishes_is_a_plain_error_in_its_turn(folder: Path, workers
 
 
 @pytest.mark.parametrize("workers", ["fork", "spawn"], indirect=True)
-def test_workers_leave_signals_to_the_main_process_and_end_with_the_iterator(folder: Path, workers: int) -> None:
+def test_workers_leave_signals_to_the_main_process_and_end_with_the_iterator(
+    folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = 60.0  # instead of torch's 5 seconds, for which a busy machine can keep a worker from its processor
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", patience)
     opt = options(folder, workers)
     batches = training_batches(define_Dataset(opt, "train"), opt, range(1, 1000))
     next(batches)
@@ -100,7 +104,7 @@ def test_workers_leave_signals_to_the_main_process_and_end_with_the_iterator(fol
         next(batches)
     start = time.monotonic()
     del batches
-    assert time.monotonic() - start < 4, "torch waits 5 seconds for a worker that does not end by itself"
+    assert time.monotonic() - start < patience / 2, "a worker that does not end by itself is waited for"
     assert not worker.is_alive()
 
 

@@ -369,7 +369,7 @@ class TestCommand:
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
     def test_streams(self, picture: Path, ours: list[object], weights: Path) -> None:
-        command = [sys.executable, "-c", "from swinlet.cli import run; run()", "upscale", "-", "--out", "-"]
+        command = [sys.executable, "-m", "swinlet", "upscale", "-", "--out", "-"]
         done = subprocess.run([*command, *map(str, ours)], input=picture.read_bytes(), capture_output=True, check=True)
         expected = swinlet.load(weights, net_type="swinir_student").upscale(opened(picture))
         assert np.array_equal(np.asarray(opened(done.stdout)), np.asarray(expected))

@@ -454,7 +454,7 @@ def server(
     words += ["--port", "0", "--no-browser", "--device", "cpu", "--max-pixels", str(LIMIT)]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from swinlet.cli import run; run()", *words],
+            [sys.executable, "-m", "swinlet", *words],
             stderr=subprocess.STDOUT,
             stdout=log,
             text=True,
