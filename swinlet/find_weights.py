@@ -1,12 +1,13 @@
 """From a word of the command line to a weight file."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from swinlet.checkpoint import newest_weights
 from swinlet.errors import CheckpointError
-from swinlet.hub import is_hub_word, local_weights
+from swinlet.hub import PREFIX, is_hub_word, local_weights
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -27,6 +28,8 @@ def find_weights(word: str, key: str, *, download: bool = False, tell: Callable[
     if is_hub_word(word):
         return local_weights(word, download=download)
     path = Path(word)
+    if re.match("hf:/", word, re.IGNORECASE) and not path.exists():
+        raise CheckpointError(f"{key}: {word} does not exist; models of the hub are written {PREFIX}user/model")
     if not path.is_dir():
         return path
     found = newest_weights(path / "models", lambda text: tell(f"{key}: {text}"))

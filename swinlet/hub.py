@@ -29,7 +29,7 @@ WEIGHTS_FILE = "model.safetensors"
 """The weights of a model that has other files beside it."""
 
 _FORM = f"write {PREFIX}user/model, {PREFIX}user/model@revision or {PREFIX}user/model/file.safetensors"
-_NAME = r"[a-zA-Z0-9][\w.-]*"
+_NAME = r"[a-zA-Z0-9](?:[\w.-]*\w)?"
 _WORD = re.compile(rf"{PREFIX}(?P<model>{_NAME}/{_NAME})(?:@(?P<revision>refs/pr/\d+|[^/@]+))?(?:/(?P<file>.+))?", re.A)
 _PATIENCE = 30  # seconds
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -101,13 +101,22 @@ def upload(model: str, files: Mapping[str, bytes], *, private: bool, message: st
 
         if get_token() is None:
             raise HubError(f"{model}: nobody is logged in: {_LOGIN}")
+        if not (get_token() or "").isascii():
+            raise HubError(f"{model}: the token has characters that no token has: {_LOGIN}")
         api = _api(model)
+        existed = api.repo_exists(model)
         url = api.create_repo(model, private=private or None, exist_ok=True)
         # An existing model stays as it was, whatever was asked for.
         if private and not api.model_info(model).private:
             raise HubError(f"{model}: exists, and is public: make it private on {url}/settings, or leave --private out")
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=files[name]) for name in files]
-        return api.create_commit(model, operations, commit_message=message).commit_url
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=files[name]) for name in files]
+    try:
+        with _explained(model):
+            return api.create_commit(model, operations, commit_message=message).commit_url
+    except HubError as error:
+        if existed:
+            raise
+        raise type(error)(f"{error}; {url} has been made for it and is still empty") from error.__cause__
 
 
 def check_model(model: str) -> None:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from swinlet.errors import DataError, OptionError
+from swinlet.export.request import options_of
 from swinlet.export.weight_files import as_safetensors
 from swinlet.find_weights import find_weights
 from swinlet.hub import WEIGHTS_FILE, check_model
@@ -46,8 +47,9 @@ def files_to_publish(
     check_model(model)
     _check_options(net_type, card, scores, licence)
     path = find_weights(weights, "WEIGHTS", download=download)
-    network, _ = open_weights(path, "WEIGHTS", net_type)
-    content = as_safetensors(network)
+    network, file = open_weights(path, "WEIGHTS", net_type)
+    options = options_of(path)
+    content = as_safetensors(network, file.recorded.options_sha256 if options is None else sha256_of(options))
     if card is not None:
         return {WEIGHTS_FILE: content, CARD_FILE: _own_card(card)}
     tables, scored_with = read_scores(scores, sha256_of(path)) if scores is not None else ((), "")
@@ -72,6 +74,9 @@ def _check_options(net_type: str | None, card: Path | None, scores: Path | None,
         faults.append(f"--net-type {net_type}: must be one of {', '.join(NETWORKS)}")
     if card is not None and (scores is not None or licence is not None):
         faults.append("--card is taken as it is: leave --scores and --license out, and write them there")
+    for option, path in (("--card", card), ("--scores", scores)):
+        if path is not None and not path.is_file():
+            faults.append(f"{option} {path}: there is no such file")
     if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
         faults.append(f"--license {licence}: must be an identifier of the hub, such as apache-2.0, mit or other")
     if faults:

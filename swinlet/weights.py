@@ -32,6 +32,7 @@ DERIVED_BUFFERS = ("attn_mask", "relative_position_index")
 PTH_METADATA = "swinlet"
 """Where a .pth that ``swinlet export`` wrote keeps, beside the weights, what a .safetensors has as metadata."""
 
+_EXPORTED = (".onnx", ".xml")
 _LISTED = 4  # tensors named in a message
 _PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -41,10 +42,14 @@ _WEIGHT_KEYS = ("params_ema", "params-ema", "params", "state_dict", "model", "mo
 
 @dataclass(frozen=True)
 class Recorded:
-    """What tensors do not tell of the network that saved them; None where it is not recorded."""
+    """What tensors do not tell, or not always, of the network that saved them; None where it is not recorded."""
 
     net_type: str | None = None
     img_range: float | None = None
+    upscale: int | None = None
+    img_size: int | None = None
+    window_size: int | None = None
+    options_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,10 @@ def read_weight_file(path: Path, key: str) -> WeightFile:
     Raises:
         CheckpointError: missing, unreadable, not safe to read, or holding no state dict.
     """
-    is_safetensors = path.suffix.lower() == ".safetensors"
+    suffix = path.suffix.lower()
+    if suffix in _EXPORTED:
+        raise CheckpointError(f"{key}: {path} is an exported network: name the weights that it was made from")
+    is_safetensors = suffix == ".safetensors"
     content = _read_safetensors(path, key) if is_safetensors else read_pth(path, key)
     found_state = _find_state(content)
     if found_state is None:
@@ -278,6 +286,18 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(tensor.float().isfinite().all())
 
 
+def halved(tensor: Tensor) -> Tensor:
+    """The tensor in fp16.
+
+    Raises:
+        CheckpointError: a value is too large for it.
+    """
+    half = tensor.half()
+    if not half.isfinite().all():
+        raise CheckpointError(f"fp16: weights as large as {tensor.abs().max():.4g} do not fit, 65504 is the largest")
+    return half
+
+
 def recorded_network(path: Path) -> Recorded:
     """Read it from where it may stand.
 
@@ -305,7 +325,8 @@ def _metadata(path: Path) -> object:
 
 def _config_of(metadata: Any) -> object:
     try:
-        return json.loads(metadata.get("config", "{}")) | {"net_type": metadata.get("net_type")}
+        others = {key: metadata.get(key) for key in ("net_type", "options_sha256")}
+        return json.loads(metadata.get("config", "{}")) | others
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None  # other programs write other metadata
 
@@ -325,9 +346,16 @@ def _student_section(options: Path) -> object:
 def _as_recorded(record: object) -> Recorded:
     if not isinstance(record, dict):
         return Recorded()
-    net_type, img_range = (cast("dict[str, Any]", record).get(key) for key in ("net_type", "img_range"))
+    values = cast("dict[str, Any]", record)
+    net_type, img_range, digest = (values.get(key) for key in ("net_type", "img_range", "options_sha256"))
     is_range = type(img_range) in (int, float) and 0 < cast("float", img_range) < 1e6  # not NaN, which is not below
     return Recorded(
         net_type if isinstance(net_type, str) else None,
         float(cast("float", img_range)) if is_range else None,
+        *(_as_size(values.get(key)) for key in ("upscale", "img_size", "window_size")),
+        options_sha256=digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None,
     )
+
+
+def _as_size(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1e6 else None

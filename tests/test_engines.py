@@ -158,6 +158,7 @@ def test_wrong_openvino(folder: Path, tmp_path: Path) -> None:
         open_engine("openvino", file)
     for content, values, message in (
         (xml, weights[:100], "does not take it"),
+        (xml, weights[:-4] + b"none", r"x\.bin is damaged, or of another export"),
         (xml[:1000], weights, "does not take it"),
         (xml.replace(b"<swinlet>", b"<others>").replace(b"</swinlet>", b"</others>"), weights, "does not tell"),
     ):

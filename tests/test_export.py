@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ from swinlet.weights import read_weight_file
 from tests.small_run import NET
 
 V2 = {"net_type": "swinir_student_v2"}
+UNTOLD: list[dict[str, Any]] = [
+    {"img_size": 4},  # no shift
+    {"img_size": 3, "window_size": 8},  # windows of 3, images padded for 8
+    {"upsampler": "nearest+conv", "upscale": 3},  # has the tensors of x2
+]
+"""Networks that tensors alone do not tell."""
 
 
 def network(**change: Any) -> SwinIR:
@@ -42,7 +49,7 @@ def saved(folder: Path, net: SwinIR) -> Path:
     """As a run saves it: 1_E.pth, and what the tensors do not tell beside it."""
     path = folder / "1_E.pth"
     torch.save(net.official_state_dict(), path)
-    record = {"net_type": net_type_of(net), "img_range": net.img_range}
+    record = {"net_type": net_type_of(net), **net.config}
     (folder / "1.json").write_text(json.dumps({"network": record}))
     return path
 
@@ -70,7 +77,7 @@ def check(file: Path, net: SwinIR, backend: Backend, tolerance: float = 1e-4) ->
         {"upsampler": "pixelshuffledirect", "upscale": 3, "resi_connection": "3conv"},
         {"upsampler": "nearest+conv", "upscale": 4, "qkv_bias": False, "patch_norm": False},
         {"ape": True, "img_size": 12},
-        {"img_size": 4},  # no shift
+        *UNTOLD,
         V2,
     ],
     ids=str,
@@ -112,6 +119,18 @@ def test_smaller_onnx(precision: str, tolerance: float, tmp_path: Path) -> None:
 
 
 class TestWeightFiles:
+    @pytest.mark.parametrize("change", [{"ape": True, "img_size": 12}, *UNTOLD], ids=str)
+    @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+    def test_what_tensors_do_not_tell_stands_beside_them(
+        self, change: dict[str, Any], suffix: str, tmp_path: Path
+    ) -> None:
+        net, file = network(**change), tmp_path / f"x{suffix}"
+        weights = saved(tmp_path, net)
+        torch.save(net.state_dict(), weights)  # without masks, which tell whether windows are shifted
+        assert swinlet_export(weights, "--out", file).exit_code == 0
+        ours, image = open_weights(file, "x")[0], torch.rand(1, 3, 13, 9)
+        assert torch.equal(ours(image), net(image))
+
     @pytest.mark.parametrize(
         "change",
         [
@@ -148,16 +167,6 @@ class TestWeightFiles:
         state = read_weight_file(tmp_path / "x.safetensors", "x").state
         assert state["layers.0.residual_group.blocks.1.attn_mask"].shape == (4, 64, 64)
 
-    @pytest.mark.parametrize("change", [{"ape": True, "img_size": 12}, {"img_size": 4}], ids=str)
-    def test_where_the_image_size_means_something_it_is_kept(self, change: dict[str, Any], tmp_path: Path) -> None:
-        net = network(**change)
-        weights = saved(tmp_path, net)
-        assert swinlet_export(weights, "--out", tmp_path / "x.safetensors").exit_code == 0
-        ours = open_weights(tmp_path / "x.safetensors", "x")[0]
-        assert (ours.shift_size, ours.config["img_size"]) == (net.shift_size, net.config["img_size"])
-        image = torch.rand(1, 3, 13, 9)
-        assert torch.equal(ours(image), net(image))
-
     @pytest.mark.filterwarnings("ignore:torch.meshgrid")  # spandrel's
     @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
     def test_v2_is_known_here_and_refused_elsewhere(self, suffix: str, tmp_path: Path) -> None:
@@ -183,13 +192,17 @@ class TestWeightFiles:
         saved(run / "models", network()).rename(run / "models" / "20_G.pth")
         for time in ("260101_000000", "260102_000000"):
             (run / "options" / f"train_{time}.json").write_text(json.dumps({"netG": {"net_type": "swinir_student"}}))
-        assert swinlet_export(run, "--out", tmp_path).exit_code == 0
+        assert swinlet_export(f"{run}/models/..", "--out", tmp_path).exit_code == 0
         with safe_open(tmp_path / "run.safetensors", "pt") as file:
             metadata = file.metadata()
         assert (metadata["format_version"], metadata["net_type"], metadata["scale"]) == ("1", "swinir_student", "2")
         assert json.loads(metadata["config"])["img_range"] == 1.0
         newest = (run / "options" / "train_260102_000000.json").read_bytes()
         assert metadata["options_sha256"] == hashlib.sha256(newest).hexdigest()
+        for suffix in ("pth", "safetensors"):
+            again = tmp_path / "again" / f"run.{suffix}"
+            assert swinlet_export(tmp_path / "run.safetensors", "--out", again).exit_code == 0
+        assert sha256_of(again) == sha256_of(tmp_path / "run.safetensors")
         other = tmp_path / "other.json"
         other.write_text("{}")
         assert swinlet_export(run, "--out", tmp_path / "o.safetensors", "--options", other).exit_code == 0
@@ -275,11 +288,38 @@ class TestCommand:
             ([bare], "pass --net-type swinir_student or --net-type swinir_student_v2"),
             ([tmp_path / "text.pth"], "not a readable weight file"),
             ([tmp_path / "absent.pth"], "does not exist"),
+            ([tmp_path / "absent.onnx"], "is an exported network: name the weights"),
+            (["HF://u/m"], "HF://u/m does not exist; models of the hub are written hf://user/model"),
             ([tmp_path], "is a folder without weights"),
         ):
             result = swinlet_export(*words, "--out", tmp_path / "x.safetensors")
             assert (result.exit_code, message in result.output) == (2, True), result.output
         assert not (tmp_path / "x.safetensors").exists()
+
+    def test_values_beyond_half_precision(self, tmp_path: Path) -> None:
+        net = network()
+        net.conv_last.weight *= 1e7
+        weights = saved(tmp_path, net)
+        for name in ("safetensors", "pth", "onnx"):
+            words = ["--format", name, "--precision", "fp16", "--out", tmp_path / "out"]
+            result = swinlet_export(weights, *words)
+            assert (result.exit_code, "do not fit, 65504 is the largest" in result.output) == (2, True), result.output
+        assert not (tmp_path / "out").exists()
+
+    def test_a_file_where_a_folder_should_be(self, weights: Path) -> None:
+        result = swinlet_export(weights, "--out", weights / "x.safetensors")
+        assert result.exit_code == 1
+        assert "a file stands where a folder is needed" in result.output
+
+    def test_engines_that_verify_are_asked_for_first(
+        self, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("onnx")
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        result = swinlet_export(weights, "--format", "onnx", "--out", tmp_path / "out", "--verify")
+        assert (result.exit_code, "the package onnxruntime is missing" in result.output) == (2, True)
+        assert not (tmp_path / "out").exists()
+        assert swinlet_export(weights, "--format", "onnx", "--out", tmp_path / "out").exit_code == 0
 
     def test_without_the_packages(self, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def missing(name: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import safetensors
 import torch
@@ -316,6 +317,34 @@ class TestPublishing:
         assert sha256_of(out / "README.md") in result.output
         assert "nothing was sent; without --dry-run these go to u/m" in result.output
 
+    def test_copies_replace_nothing_without_leave(self, weights: Path, tmp_path: Path) -> None:
+        out, options = tmp_path / "project", ["--net-type", "swinir_student_v2", "--dry-run", "--out"]
+        out.mkdir()
+        (out / "README.md").write_text("mine")
+        result = call("push-to-hub", weights, "u/m", *options, out)
+        assert (result.exit_code, "README.md exists: name another folder, or pass --over" in result.output) == (2, True)
+        assert [(path.name, path.read_text()) for path in out.iterdir()] == [("README.md", "mine")]
+        for _ in range(2):  # the same content may be written again
+            assert call("push-to-hub", weights, "u/m", *options, out, "--overwrite").exit_code == 0
+        published = (out / "model.safetensors").read_bytes()
+        words = ["push-to-hub", out / "model.safetensors", "u/m", "--dry-run", "--overwrite", "--out", out]
+        result = call(*words)
+        assert (result.exit_code, "is the file to be published" in result.output) == (2, True)
+        assert (out / "model.safetensors").read_bytes() == published
+
+    def test_a_model_that_stays_empty_is_named(
+        self, hub: FakeHub, weights: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: object, **__: object) -> None:
+            raise ConnectionError("broke off")
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "create_commit", fails)
+        for again in ("/u/m has been made for it and is still empty", ""):
+            result = call("push-to-hub", weights, "u/m", "--net-type", "swinir_student_v2")
+            assert (result.exit_code, list(hub.models)) == (1, ["u/m"])
+            assert again in result.output
+        assert "empty" not in result.output
+
     def test_refusals(self, hub: FakeHub, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refused(*words: object, model: str = "u/m") -> str:
             result = call("push-to-hub", weights, model, *words)
@@ -326,6 +355,9 @@ class TestPublishing:
         v2 = ("--net-type", "swinir_student_v2")
         assert "records" not in refused(*v2, model="m")
         assert "m: is not the name of a model on the hub: write user/model" in refused(*v2, model="m")
+        assert "m-: is not the name of a model on the hub" in refused(*v2, model="u/m-")
+        for option in ("--card", "--scores"):
+            assert f"{option} absent: there is no such file" in refused(*v2, option, "absent")
         assert "--net-type esrgan: must be one of" in refused("--net-type", "esrgan")
         assert "--license Apache 2: must be an identifier" in refused(*v2, "--license", "Apache 2")
         (tmp_path / "card.md").write_text("---\nlicense: nonsense\n---\n")
@@ -340,6 +372,8 @@ class TestPublishing:
         assert "your token does not permit this (status 403: this token cannot write here)" in refused(
             *v2, model="u/new"
         )
+        monkeypatch.setenv("HF_TOKEN", "hf_geheim\u00fc")
+        assert "u/m: the token has characters that no token has" in refused(*v2)
         monkeypatch.delenv("HF_TOKEN")
         assert "u/m: nobody is logged in: log in with `hf auth login`, or set HF_TOKEN" in refused(*v2)
         assert not any("model.safetensors" in files for m in hub.models.values() for files in m.commits.values())

@@ -17,6 +17,7 @@ from swinlet.errors import (
     UnreachableError,
 )
 from swinlet.utils.console import LOGGER, log_to_console
+from swinlet.utils.files import refusal
 from swinlet.utils.memory import is_out_of_memory
 
 FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
@@ -51,7 +52,7 @@ def user_errors(
         failed = unwritten or isinstance(error, MachineError | TrainingError | UnreachableError)
         raise typer.Exit(FAILURE if failed else USAGE_ERROR) from error
     except OSError as error:
-        LOGGER.error("%s", f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
+        LOGGER.error("%s", f"{error.filename}: {refusal(error)}" if error.filename and error.strerror else error)
         raise typer.Exit(FAILURE) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

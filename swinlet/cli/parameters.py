@@ -21,6 +21,10 @@ WeightFiles = Annotated[
         metavar="[LABEL=]FILE",
     ),
 ]
+WeightsArgument = Annotated[
+    str,
+    typer.Argument(help="A .pth or .safetensors, a run's folder, or hf://user/model.", metavar="WEIGHTS"),
+]
 TestSets = Annotated[
     list[str] | None,
     typer.Option("--testset", help="Folder with HR/ and optionally LR_bicubic/X4/; repeat for more.", metavar="DIR"),

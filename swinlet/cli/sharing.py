@@ -1,20 +1,21 @@
 """``swinlet export | push-to-hub``: weights for other programs and people."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from swinlet.cli.common import check_writable, report_problems, user_errors
-from swinlet.cli.parameters import Download
+from swinlet.cli.parameters import Download, WeightsArgument
 from swinlet.errors import SwinletError
 from swinlet.utils.console import LOGGER
 from swinlet.utils.files import write_bytes
 
 
 def export_command(
-    weights: Annotated[str, typer.Argument(help="A .pth or .safetensors, or a run's folder.", metavar="WEIGHTS")],
+    weights: WeightsArgument,
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", help="safetensors (default), pth, onnx, openvino; repeat for more.", metavar="NAME"),
@@ -40,7 +41,7 @@ def export_command(
     Exit code 2 if --verify finds more than rounding errors.
     """
     with user_errors("pass a smaller --latency-size"):
-        from swinlet.export import as_text, export, export_request, verify
+        from swinlet.export import as_text, export, export_request, require_engines, verify
 
         request = export_request(
             weights,
@@ -52,6 +53,8 @@ def export_command(
             overwrite=overwrite,
             download=download,
         )
+        if check:
+            require_engines(request.outputs)
         network, exported = export(request)
         for file in exported:
             LOGGER.info("written: %s (%.2f MB)", file.path, file.size / 1e6)
@@ -62,7 +65,7 @@ def export_command(
 
 
 def push_command(
-    weights: Annotated[str, typer.Argument(help="A .pth or .safetensors, or a run's folder.", metavar="WEIGHTS")],
+    weights: WeightsArgument,
     model: Annotated[str, typer.Argument(help="Where to, on the Hugging Face hub.", metavar="USER/MODEL")],
     private: Annotated[bool, typer.Option("--private", help="A new model is shown to its owners alone.")] = False,
     card: Annotated[
@@ -78,6 +81,7 @@ def push_command(
     download: Download = False,
     message: Annotated[str, typer.Option("--message", help="Of the commit.")] = "Upload weights with swinlet",
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write the files to.", metavar="DIR")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files of --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; say what would be sent.")] = False,
 ) -> None:
     """Publish a network on the Hugging Face hub: model.safetensors and a model card.
@@ -95,9 +99,11 @@ def push_command(
             weights, model, net_type=net_type, card=card, scores=scores, licence=licence, download=download
         )
         if out is not None:
-            check_writable(*(out / name for name in files))
-            for name, content in files.items():
-                write_bytes(out / name, content)
+            copies = {out / name: content for name, content in files.items()}
+            check_writable(*copies)
+            refuse_to_replace(copies, Path(weights), overwrite)
+            for path, content in copies.items():
+                write_bytes(path, content)
         for name, content in files.items():
             typer.echo(f"{name}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
         if dry_run:
@@ -105,3 +111,14 @@ def push_command(
         else:
             typer.echo(f"published: {upload(model, files, private=private, message=message)}")
             typer.echo(f"name it {PREFIX}{model}")
+
+
+def refuse_to_replace(files: Mapping[Path, bytes], weights: Path, overwrite: bool) -> None:
+    """Other content stays unless ``overwrite`` is given, what is published in any case."""
+    for path, content in files.items():
+        if not path.exists():
+            continue
+        if weights.exists() and path.samefile(weights):
+            raise SwinletError(f"--out: {path} is the file to be published: name another folder")
+        if not overwrite and path.read_bytes() != content:
+            raise SwinletError(f"--out: {path} exists: name another folder, or pass --overwrite")

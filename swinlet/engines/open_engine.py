@@ -1,5 +1,6 @@
 """From a file to an engine that computes it."""
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -98,7 +99,11 @@ def _read_ir(path: Path, source: str) -> Any:
     """From memory, not mapped: a mapped file that another program shortens later ends the process."""
     weights = path.with_suffix(".bin")
     contents = _read(path, source), _read(weights, f"{source} needs {weights.name} beside it, which")
-    return _guarded(source, openvino_cpu.NAME, openvino_cpu.read_ir, *contents)
+    model = _guarded(source, openvino_cpu.NAME, openvino_cpu.read_ir, *contents)
+    digest = openvino_cpu.metadata_of(model, [openvino_cpu.WEIGHTS_SHA256]).get(openvino_cpu.WEIGHTS_SHA256)
+    if digest is not None and digest != hashlib.sha256(contents[1]).hexdigest():
+        raise CheckpointError(f"{source}: {weights.name} is damaged, or of another export: write both anew")
+    return model
 
 
 def _onnx_metadata(content: bytes, source: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """OpenVINO on the CPU."""
 
+import hashlib
 import io
 import tempfile
 import threading
@@ -16,6 +17,9 @@ from swinlet.errors import OptionError
 NAME = "OpenVINO"
 SECTION = "swinlet"
 """Where a model's runtime information keeps what we write into it."""
+
+WEIGHTS_SHA256 = "weights_sha256"
+"""Of the .bin that belongs to an .xml: OpenVINO itself takes any that is large enough."""
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
@@ -40,6 +44,12 @@ def as_ir(model: Any, metadata: dict[str, str], half: bool) -> tuple[bytes, byte
     """The content of OpenVINO's own files, .xml and .bin; ``half``: with weights in fp16."""
     for key, value in metadata.items():
         model.set_rt_info(value, [SECTION, key])
+    _, weights = _saved(model, half)
+    model.set_rt_info(hashlib.sha256(weights).hexdigest(), [SECTION, WEIGHTS_SHA256])
+    return _saved(model, half)
+
+
+def _saved(model: Any, half: bool) -> tuple[bytes, bytes]:
     with tempfile.TemporaryDirectory(prefix="swinlet-") as folder:  # OpenVINO writes to paths alone
         path = Path(folder) / "model.xml"
         package("openvino").save_model(model, str(path), compress_to_fp16=half)

@@ -1,5 +1,6 @@
 """From the words of a command line to an ``ExportRequest``."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def export_request(
         raise OptionError("\n".join(faults))
     file = find_weights(weights, "WEIGHTS", download=download)
     wanted = cast("list[Format]", list(dict.fromkeys(formats))) or [_format_of(out)]
-    name = Path(weights).absolute().name if Path(weights).is_dir() else file.stem
+    name = Path(os.path.abspath(weights)).name if Path(weights).is_dir() else file.stem  # of "..", too
     if precision != "fp32":
         name = f"{name}_{precision}"
     outputs = _outputs(wanted, out, name)
@@ -82,7 +83,7 @@ def export_request(
     faults += _in_the_way(outputs.values(), file, overwrite)
     if faults:
         raise OptionError("\n".join(faults))
-    return ExportRequest(file, outputs, cast("WeightPrecision", precision), net_type, options or _options_of(file))
+    return ExportRequest(file, outputs, cast("WeightPrecision", precision), net_type, options or options_of(file))
 
 
 def files_of(path: Path) -> list[Path]:
@@ -140,7 +141,7 @@ def _in_the_way(outputs: Iterable[Path], weights: Path, overwrite: bool) -> list
     return faults
 
 
-def _options_of(weights: Path) -> Path | None:
+def options_of(weights: Path) -> Path | None:
     """The newest option file of the run that weights lie in: the names of ``swinlet train`` and KAIR hold the time."""
     if weights.absolute().parent.name != "models":
         return None

@@ -1,6 +1,6 @@
 """Comparing written files with the network that they were made from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from swinlet import kernels
 from swinlet.engines import Backend, open_engine
+from swinlet.engines.engine import package
+from swinlet.export.request import Format
 from swinlet.export.write import Exported
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.onnx_graph import WeightPrecision
@@ -19,6 +21,7 @@ TOLERANCE: Mapping[WeightPrecision, float] = {"fp32": 0.05, "fp16": 1.0, "int8":
 """Levels of 255 by which a pixel of noise may differ."""
 
 _ENGINES: Mapping[str, Backend] = {"onnx": "onnx", "openvino": "openvino"}
+_PACKAGES: Mapping[Backend, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,17 @@ def sizes(window: int) -> list[tuple[int, int, int]]:
         (1, max(window - 3, 1), window + 5),
         (2, 2 * window + 3, window),
     ]
+
+
+def require_engines(formats: Iterable[Format]) -> None:
+    """Refuse, before anything is written, what ``verify`` could not compute.
+
+    Raises:
+        SwinletError: an engine is not installed.
+    """
+    for name in formats:
+        if name in _ENGINES:
+            package(_PACKAGES[_ENGINES[name]])
 
 
 def verify(network: SwinIR, exported: Sequence[Exported], net_type: str | None, latency_size: int) -> Verified:

@@ -12,7 +12,7 @@ from torch import Tensor
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.onnx_graph import WeightPrecision
 from swinlet.models.select_network import net_type_of
-from swinlet.weights import PTH_METADATA
+from swinlet.weights import PTH_METADATA, halved
 
 FORMAT_VERSION = "1"
 
@@ -80,7 +80,7 @@ def _portable(
         changes["img_range"] = img_range
     metadata = metadata_of(network, options_sha256, changes)
     if precision == "fp16":
-        state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+        state = {name: halved(value) if value.is_floating_point() else value for name, value in state.items()}
     return {name: value.clone() for name, value in state.items()}, metadata  # blocks share their buffers
 
 

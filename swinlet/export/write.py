@@ -40,8 +40,8 @@ def export(request: ExportRequest) -> tuple[SwinIR, list[Exported]]:
         CheckpointError: the weights are not those of a SwinIR, or a file cannot be written.
         SwinletError: a package for the format is missing.
     """
-    network, _ = open_weights(request.weights, "WEIGHTS", request.net_type)
-    digest = None if request.options is None else sha256_of(request.options)
+    network, file = open_weights(request.weights, "WEIGHTS", request.net_type)
+    digest = file.recorded.options_sha256 if request.options is None else sha256_of(request.options)
     made = {kind: _contents(network, kind, digest, request.precision) for kind in request.outputs}
     exported: list[Exported] = []
     for kind, path in request.outputs.items():

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from swinlet.errors import CheckpointError
 from swinlet.models.network_swinir import UPSAMPLER_WIDTH
+from swinlet.weights import Recorded
 
 _TENSORS_OF_A_BLOCK = 4  # at least; a whole one has 12 or 13, and what is missing is named later
 
@@ -30,7 +31,7 @@ def read_architecture(state: Mapping[str, Tensor], source: str) -> dict[str, Any
     Returns:
         All arguments but those in ``NOT_IN_WEIGHTS``. ``img_size`` is that of the saved masks or position table,
         else 64 (or two windows). ``upscale`` of "nearest+conv" is 2 where one enlarging convolution is found, which
-        serves for x3 as well. See ``disagreements``.
+        serves for x3 as well; ``window_size`` is at most that. See ``disagreements`` and ``completed``.
 
     Raises:
         NotSwinIRError: these are not the weights of a SwinIR.
@@ -57,19 +58,29 @@ def disagreements(
         (name, given value, found value) of each argument that the weights decide, and decide otherwise.
     """
     dim = found["embed_dim"]
-    decided = {name: value for name, value in given.items() if name not in NOT_IN_WEIGHTS}
+    decided: dict[str, Any] = {name: value for name, value in given.items() if name not in NOT_IN_WEIGHTS}
     # One enlarging convolution serves x2 and x3.
     if found["upsampler"] == "nearest+conv" and {found["upscale"], decided.get("upscale")} == {2, 3}:
         del decided["upscale"]
     # Another ratio may round to the same hidden width.
     if int(dim * decided.get("mlp_ratio", 0)) == int(dim * found["mlp_ratio"]):
         del decided["mlp_ratio"]
-    # img_size matters to a position table, and else only to whether windows shift, which buffers alone tell.
-    size, window = decided.get("img_size", found["img_size"]), found["window_size"]
-    shifts_alike = (size > window) == (found["img_size"] > window)
+    # img_size matters to a position table, and else only to whether windows shift, which buffers alone tell. Where they
+    # do not, windows are as small as img_size, and images are padded for larger ones.
+    size, window = decided.get("img_size", found["img_size"]), decided.get("window_size", found["window_size"])
+    if min(size, window) == found["window_size"]:
+        decided.pop("window_size", None)
+    shifts_alike = (size > window) == (found["img_size"] > found["window_size"])
     if not found["ape"] and (shifts_alike or not _tells_of_shift(state, max(found["depths"]))):
         decided.pop("img_size", None)
     return [(name, value, found[name]) for name, value in decided.items() if value != found[name]]
+
+
+def completed(state: Mapping[str, Tensor], found: dict[str, Any], recorded: Recorded) -> dict[str, Any]:
+    """The ``read_architecture`` of weights with what is recorded, unless that belongs to other weights."""
+    names = ("upscale", "img_size", "window_size")
+    given = {name: value for name in names if (value := getattr(recorded, name)) is not None}
+    return found if disagreements(state, found, given) else found | given
 
 
 def _read(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from swinlet.errors import SwinletError
 from swinlet.models.network_swinir import RSTB, SwinIR, doubling_steps
 from swinlet.models.transformer import SwinTransformerBlock, border_masks
 from swinlet.models.upsampler_fold import fold
+from swinlet.weights import halved
 
 if TYPE_CHECKING:
     import onnx
@@ -105,7 +106,7 @@ class _Graph:
 
         if self._precision == "fp32":
             return self.constant(value)
-        return self.add("Cast", self.constant(value.half()), to=onnx.TensorProto.FLOAT)
+        return self.add("Cast", self.constant(halved(value)), to=onnx.TensorProto.FLOAT)
 
     def integers(self, *values: int) -> str:
         """int64, one axis."""
@@ -241,6 +242,8 @@ class _Writer:
         back = graph.reshape(graph.transpose(windows, [0, 2, 1, 3]), self.h, self.w)
         self.gather: dict[int, str] = {}
         self.scatter: dict[int, str] = {}
+        if max(self.network.config["depths"]) == 1:
+            shift = 0  # every second block of an RSTB is shifted
         for by in {0, shift}:
             shifted = graph.rolled(graph.rolled(image, 0, -by), 1, -by)
             parted = graph.transpose(graph.reshape(shifted, self.rows, side, self.columns, side), [0, 2, 1, 3])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from swinlet.errors import CheckpointError, OptionError
-from swinlet.models.architecture import NotSwinIRError, disagreements, read_architecture
+from swinlet.models.architecture import NotSwinIRError, completed, disagreements, read_architecture
 from swinlet.models.foreign_network import ForeignNetwork, UnknownNetworkError, open_foreign
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.select_network import check_recorded, given_config, net_type_of, select_network
@@ -72,8 +72,9 @@ def open_network(
 ) -> SwinIR:
     """Build the network of a weight file, with its weights, on the CPU, in training mode.
 
-    The architecture is read off the tensors. Whether the blocks are V1's or V2's, which have the same tensors, and
-    ``img_range``, is taken from what is recorded in or beside the file.
+    The architecture is read off the tensors. What they do not tell is taken from what is recorded in or beside the
+    file: whether the blocks are V1's or V2's, which have the same tensors, ``img_range``, and where it matters to
+    shapes no more than that, ``upscale``, ``img_size`` and ``window_size``.
 
     Args:
         file: the weights.
@@ -88,7 +89,7 @@ def open_network(
         OptionError: the section contradicts the file.
     """
     recorded = file.recorded
-    config = read_architecture(file.state, file.source)
+    config = completed(file.state, read_architecture(file.state, file.source), recorded)
     if recorded.img_range is not None:
         config["img_range"] = recorded.img_range
     if section is not None:

@@ -20,12 +20,15 @@ MAX_RECORD = 16 << 20
 """Bytes of a JSON file that a run writes."""
 
 _SPACE, _RIGHTS = "free some space", "see that this user may write there"
+_FOLDER = "a file stands where a folder is needed: move it"
 _ADVICE = {
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
     errno.EROFS: _RIGHTS,
+    errno.EEXIST: _FOLDER,
+    errno.ENOTDIR: _FOLDER,
 }
 
 
