@@ -30,6 +30,7 @@ spandrel = pytest.importorskip("spandrel", reason="needs the extra teachers")
 
 TEACHERS = {
     "RealESRGAN Compact": lambda **config: compact(**config),
+    "RCAN": lambda: spandrel.architectures.RCAN.RCAN(n_feats=16, n_resgroups=1, n_resblocks=1, scale=4),
     "DITN": lambda: spandrel.architectures.DITN.DITN(dim=8, ITL_blocks=1, SAL_blocks=1, UFONE_blocks=1),
 }
 
@@ -60,15 +61,19 @@ def teacher(path: Path, **more: Any) -> Any:
     return define_teacher(opt, swinlet.define_G(opt))
 
 
-@pytest.mark.parametrize(("kind", "size"), [("RealESRGAN Compact", (5, 9)), ("DITN", (16, 8)), ("DITN", (13, 3))])
+@pytest.mark.parametrize(
+    ("kind", "size"), [("RealESRGAN Compact", (5, 9)), ("RCAN", (5, 9)), ("DITN", (16, 8)), ("DITN", (13, 3))]
+)
 def test_a_teacher_answers_as_spandrel_has_it(tmp_path: Path, kind: str, size: tuple[int, int]) -> None:
     """DITN needs whole patches of 8 pixels: others are padded by reflection, and the answer cropped."""
     torch.manual_seed(0)
     path = saved(tmp_path, TEACHERS[kind]())
     built = teacher(path)
     x = torch.rand(2, 3, *size)
+    given = x.clone()
     with torch.no_grad():
         answer = built(x)
+    assert torch.equal(x, given)  # RCAN computes in place, and the student sees the same image
     expected = spandrel.ModelLoader().load_from_state_dict(torch.load(path, weights_only=True))(x)
     assert answer.shape == (2, 3, 4 * size[0], 4 * size[1])
     assert torch.equal(answer, expected)
@@ -189,6 +194,18 @@ def test_scale_channels_section_and_precision_must_fit(tmp_path: Path) -> None:
     assert problems == [f"--teacher: {path}: it does not compute in fp16: use --precision fp32 or bf16"]
 
 
+def test_hat_is_told_from_swinir_without_a_word(tmp_path: Path) -> None:
+    """It has all the tensors that tell a SwinIR, and more; files without a wrapper do not say whose they are."""
+    small = {"embed_dim": 60, "depths": (1,), "num_heads": (2,), "window_size": 4}
+    hat = spandrel.architectures.HAT.HAT(**small, upscale=4, upsampler="pixelshuffle")
+    torch.save(hat.state_dict(), tmp_path / "hat.pth")
+    options = RestoreOptions(torch.device("cpu"))
+    found, problems = open_contenders(
+        [NamedFile(str(tmp_path / "hat.pth"))], None, scale=4, net_types={}, options=options
+    )
+    assert ([contender.card.net_type for contender in found], problems) == (["HAT"], [])
+
+
 def test_networks_for_other_purposes(tmp_path: Path) -> None:
     path = saved(tmp_path, spandrel.architectures.DnCNN.DnCNN(in_nc=3, out_nc=3, nc=4, nb=8, act_mode="R"))
     text = refusal(path, scale=1)
@@ -211,6 +228,8 @@ def test_a_damaged_swinir_is_told_as_one(tmp_path: Path) -> None:
 def test_damaged_weights(tmp_path: Path) -> None:
     path = saved(tmp_path, compact(), **{"body.0.bias": torch.full((6,), torch.nan)})
     assert refusal(path).endswith("body.0.bias holds values that are no numbers")
+    path = saved(tmp_path, compact(), **{"body.0.bias": torch.zeros(6, dtype=torch.complex64)})
+    assert refusal(path).endswith("body.0.bias holds complex numbers")
     path = saved(tmp_path, compact(), **{"body.2.weight": torch.zeros(3)})
     assert "these look like the weights of a RealESRGAN Compact, but do not fit one: " in refusal(path)
 
@@ -306,6 +325,18 @@ def test_features_are_learnt_and_resumed_exactly(photos: Path, tmp_path: Path, f
         train(options(photos, tmp_path / "whole", file, total_iter=4, **more))
 
 
+def test_what_looks_like_a_map_where_one_window_covers_the_patch(tmp_path: Path) -> None:
+    """Shifted windows of HAT have their tokens in another order."""
+    small = {"embed_dim": 60, "depths": (2,), "num_heads": (2,), "window_size": 16}
+    path = saved(tmp_path, spandrel.architectures.HAT.HAT(**small, upscale=4, upsampler="pixelshuffle"))
+    name = "layers.0.residual_group.blocks.1.attn"
+    keys = {"distillation_type": "feature", "feature_taps": [name]}
+    patches = {"datasets": {"train": {"dataroot_H": "unused", "H_size": 64}}}
+    with pytest.raises(OptionError, match=f"{name}: it puts out 4 parts of an image for a patch twice as large") as e:
+        swinlet.define_Model(tree(path, train=keys, **patches))
+    assert "these would fit: conv_first, " in str(e.value)
+
+
 def test_taps_of_a_swinir(tmp_path: Path) -> None:
     """Its own stages need none; other modules can be named, too."""
     torch.manual_seed(0)
@@ -326,7 +357,7 @@ def test_taps_of_a_swinir(tmp_path: Path) -> None:
         (None, r"train\.feature_taps: missing; RealESRGAN Compact does not say which features it has: name modules "
          r"whose outputs are token maps, such as body\.0, body\.1, body\.2, body\.3, body\.4, body\.5, body\.6$"),
         (["body.0", "bode.1"], r"feature_taps: RealESRGAN Compact has no module 'bode\.1': did you mean body\.1"),
-        (["zz"], r"has no module 'zz': it has body, body\.0, "),
+        (["zz"], r"has no module 'zz': these would fit: body\.0, body\.1, "),
         (["body.0", "upsampler"], r"train\.feature_taps: upsampler: it puts out a map of 32x32; the student has 8x8 "
          r"tokens of a patch of 8x8 pixels: these would fit: body\.0, "),
         (["body", "body.0"], r"train\.feature_taps: body: it is not called when an image is restored"),

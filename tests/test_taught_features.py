@@ -256,6 +256,7 @@ def test_modules_of_another_network(photos: Path, tmp_path: Path) -> None:
     ("features", "text"),
     [
         (["2"], r"^--features 2: SwinIR has stages 0 to 1$"),
+        (["-1"], r"^--features -1: SwinIR has stages 0 to 1$"),
         (["layers.0", "layer.1"], r"^--features: SwinIR has no module 'layer\.1': did you mean layers\.1"),
         (["upsample"], r"^--features: upsample: it is not called when .*; there have to be 65x65 tokens of a patch of "
          r"65x65 pixels: these would fit: conv_first, "),

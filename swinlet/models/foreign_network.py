@@ -77,7 +77,7 @@ class ForeignNetwork(ImageNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_chans, h, w) in [0, 1] -> (N, in_chans, h * upscale, w * upscale) in [0, 1], without gradient."""
-        image = self._restore(x)
+        image = self._restore(x.clone())  # some architectures compute in place, in the image that they are given
         # spandrel computes in inference mode; autograd saves no tensor made there, as a loss against it needs.
         return image if torch.is_inference_mode_enabled() else image.clone()
 
@@ -115,6 +115,9 @@ def open_foreign(file: WeightFile) -> ForeignNetwork:
     if descriptor is None:
         raise UnknownNetworkError(f"{file.source}: {_UNKNOWN}")
     _refuse_others(descriptor, name, file.source)
+    unreal = [key for key, tensor in file.state.items() if tensor.is_complex()]
+    if unreal:
+        raise CheckpointError(f"{file.source}: {printable(unreal[0])[:200]} holds complex numbers")
     broken = [key for key, tensor in file.state.items() if not is_finite(tensor)]
     if broken:
         raise CheckpointError(f"{file.source}: {printable(broken[0])[:200]} holds values that are no numbers")

@@ -94,12 +94,12 @@ def open_network(
         config["img_range"] = recorded.img_range
     if section is not None:
         config = _agreed(file.state, config, section, file.source, section_name)
-    net_type = section.net_type if section is not None else _net_type(file, recorded, default_type)
     try:
         # Without memory first: a small file may have the shapes of a huge network, or one tensor under many names.
         with torch.device("meta"):
-            _check_names(select_network(net_type)(**config), file)
+            _check_names(SwinIR(**config), file)  # every type has its tensors
         _refuse_shared(file)
+        net_type = section.net_type if section is not None else _net_type(file, recorded, default_type)
         network = select_network(net_type)(**config)
     except ValueError as error:
         raise NotSwinIRError(f"{file.source}: these are not the weights of a SwinIR: {error}") from error

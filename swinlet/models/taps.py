@@ -1,6 +1,7 @@
 """Features of a network by name: what modules of it put out, of patches and of whole images."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from math import isqrt
 from typing import Any, cast
@@ -26,7 +27,8 @@ class TappedNetwork(ImageNetwork):
     """A frozen network whose features are the outputs of named modules.
 
     An output is a feature map (N, C, H, W), tokens (N, H*W, C), or a tuple or list that begins with one of these. Of a
-    module that is called several times, the last output counts.
+    module that is called several times, the last output counts. It has to be one for an input twice as large, too:
+    what is computed of single windows has the shape of a map where one window covers the image.
 
     Args:
         network: the network; its modules are named as in its own state dict.
@@ -60,20 +62,20 @@ class TappedNetwork(ImageNetwork):
         for name in names:
             if name not in modules:
                 near = difflib.get_close_matches(name, modules, n=3)
-                hint = f"did you mean {_shown(near, ' or ')}?" if near else f"it has {_shown(list(modules))}"
+                hint = (
+                    f"did you mean {_shown(near, ' or ')}?" if near else _advice(fitting_modules(network, side, grid))
+                )
                 raise OptionError(f"{option}: {network.kind} has no module {name!r}: {hint}")
             modules[name].register_forward_hook(self._catcher(name))
-        outputs = _outputs(network, modules, side)
+        looked_at = _LookedAt(network, side, grid)
         for name in names:
-            problem = _problem(outputs.get(name), grid)
+            problem = looked_at.problem(name)
             if problem:
-                fitting = [other for other, output in outputs.items() if not _problem(output, grid)]
-                advice = f"these would fit: {_shown(fitting)}" if fitting else "no module of it fits"
                 raise OptionError(
                     f"{option}: {name}: {problem}; {whose} {grid[0]}x{grid[0]} tokens of a patch of {side}x{side} "
-                    f"pixels: {advice}"
+                    f"pixels: {_advice(looked_at.fitting())}"
                 )
-        self._widths = tuple(_tokens(outputs[name]).shape[2] for name in names)
+        self._widths = tuple(looked_at.width(name) for name in names)
 
     @property
     def feature_widths(self) -> tuple[int, ...]:
@@ -185,12 +187,12 @@ class FeatureMaps:
 
 def _module_of(network: ImageNetwork, word: str, option: str) -> str:
     """The name of the module that a word names."""
-    if not word.isdecimal():
+    if not re.fullmatch("-?[0-9]+", word):
         return word
     stages = len(network.feature_widths)
     if not isinstance(network, SwinIR):
         raise OptionError(f"{option} {word}: {network.kind} has no numbered stages: name modules, as layers.0")
-    if int(word) >= stages:
+    if not 0 <= int(word) < stages:
         raise OptionError(f"{option} {word}: {network.kind} has stages 0 to {stages - 1}")
     return f"layers.{int(word)}"
 
@@ -201,7 +203,33 @@ def _padded(length: int, multiple: int) -> int:
 
 def fitting_modules(network: ImageNetwork, side: int, grid: range) -> list[str]:
     """Names of the modules that can be tapped; see ``TappedNetwork``."""
-    return [name for name, output in _outputs(network, _modules(network), side).items() if not _problem(output, grid)]
+    return _LookedAt(network, side, grid).fitting()
+
+
+class _LookedAt:
+    """What the modules of a network put out for two sizes of square images; arguments as of ``TappedNetwork``."""
+
+    def __init__(self, network: ImageNetwork, side: int, grid: range) -> None:
+        modules = _modules(network)
+        self._grids = grid, range(2 * grid.start, 2 * grid.stop)
+        self._outputs = [_outputs(network, modules, size) for size in (side, 2 * side)]
+
+    def problem(self, name: str) -> str | None:
+        """Why the outputs of a module are no square token maps of such sides, if they are none."""
+        small, large = map(_problem, (outputs.get(name) for outputs in self._outputs), self._grids)
+        return small or (large and f"{large} for a patch twice as large")
+
+    def fitting(self) -> list[str]:
+        """The modules without a problem."""
+        return [name for name in self._outputs[0] if not self.problem(name)]
+
+    def width(self, name: str) -> int:
+        """Of the tokens of a module."""
+        return _tokens(self._outputs[0][name]).shape[2]
+
+
+def _advice(fitting: Sequence[str]) -> str:
+    return f"these would fit: {_shown(fitting)}" if fitting else "no module of it fits"
 
 
 def _root(network: ImageNetwork) -> nn.Module:
