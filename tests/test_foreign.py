@@ -325,6 +325,7 @@ def test_features_are_learnt_and_resumed_exactly(photos: Path, tmp_path: Path, f
         train(options(photos, tmp_path / "whole", file, total_iter=4, **more))
 
 
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")  # spandrel's
 def test_what_looks_like_a_map_where_one_window_covers_the_patch(tmp_path: Path) -> None:
     """Shifted windows of HAT have their tokens in another order."""
     small = {"embed_dim": 60, "depths": (2,), "num_heads": (2,), "window_size": 16}
