@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import swinlet
 from swinlet.data.dataset_sr import DatasetSR
+from swinlet.data.pairs import shown_list
 from swinlet.data.prepare import remove_others
 from swinlet.data.prepare_image import array_path, stored_array
 from swinlet.data.prepared import ARRAYS, INDEX, LOCK, ArrayFile, SourceFile, size_problem
@@ -24,6 +25,7 @@ from swinlet.data.taught import (
     TaughtIndex,
     Teacher,
     array_files,
+    is_source,
     is_taught,
     read_taught,
 )
@@ -40,6 +42,8 @@ from swinlet.utils.image_io import to_uint8
 
 Array = NDArray[Any]
 
+_NAME = "swinlet teach"
+_OPTIONS = {"dataroot_H": "--data", "dataroot_L": "--low", 'on_bad_image = "skip"': "--on-bad-image skip"}
 _HEADER = 128  # bytes of a .npy file before its values
 
 
@@ -121,15 +125,7 @@ def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
     """
     teacher = _open_teacher(request)
     scale, out = teacher.network.upscale, request.out
-    dataset = DatasetSR(
-        request.data,
-        request.low,
-        scale=scale,
-        n_channels=teacher.network.in_chans,
-        phase="test",
-        on_bad_image="skip" if request.on_bad_image == "skip" else "error",
-        name="swinlet teach",
-    )
+    dataset = _open_images(request, teacher)
     record = _record(teacher, request)
     try:
         old = _check_out(out, record, scale)
@@ -137,8 +133,7 @@ def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
         (out / ARRAYS).mkdir(parents=True, exist_ok=True)
         with locked(out / LOCK, wait=False):
             jobs = list(_jobs(asked, dataset, record, out / ARRAYS))
-            _check_room(out, jobs)
-            index = TaughtIndex(
+            begun = TaughtIndex(
                 swinlet=swinlet.__version__,
                 teacher=record,
                 n_channels=teacher.network.in_chans,
@@ -146,15 +141,21 @@ def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
                 source_H=os.path.abspath(dataset.root_H),
                 source_L=None if dataset.root_L is None else os.path.abspath(dataset.root_L),
                 features=asked.features,
-                images=_answers(asked, jobs, bar),
+                images=[],
             )
-            write_text(out / INDEX, json.dumps(index.model_dump(), indent=1) + "\n")
+            if old is None:
+                _write(out, begun)  # so that another call knows whose the first answers are
+            else:
+                _refuse_to_lose(request, old, dataset, jobs)
+            _check_room(out, jobs)
+            index = begun.model_copy(update={"images": _answers(asked, jobs, old, bar)})
+            _write(out, index)
             remove_others(out / ARRAYS, array_files(index))
     except BlockingIOError as error:
         raise DataError(f"{out} is being made by another process: wait for it") from error
     except OSError as error:
-        reason = f"{error.strerror}; what is done stays, and the same command goes on from there"
-        raise OSError(error.errno, reason, error.filename or str(out)) from error
+        stays = "; what is done stays, and the same command goes on from there" if (out / INDEX).exists() else ""
+        raise OSError(error.errno, f"{error.strerror}{stays}", error.filename or str(out)) from error
     what = "answers" + "".join(f", {feature.name} ({feature.width} wide)" for feature in index.features)
     size = _shown(sum(array.size for array in array_files(index)))
     LOGGER.info("%s of %s for %d images in %s (%s)", what, record.kind, len(jobs), out, size)
@@ -162,9 +163,50 @@ def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
     return index
 
 
+def _write(out: Path, index: TaughtIndex) -> None:
+    write_text(out / INDEX, json.dumps(index.model_dump(), indent=1) + "\n")
+
+
+def _refuse_to_lose(request: TeachRequest, old: TaughtIndex, dataset: DatasetSR, jobs: Sequence["_Job"]) -> None:
+    """Answers to images that were changed or removed go with them, but not because another folder is named.
+
+    Raises:
+        DataError: it is, and has not all the images, or all are others.
+    """
+    now = {job.high.path: job.paths[0].name for job in jobs}
+    lost = [answer.high.path for answer in old.images if answer.T.file != now.get(answer.high.path)]
+    missing = [path for path in lost if path not in now]
+    if not is_source(old, dataset.root_H, dataset.root_L) and (missing or len(lost) == len(old.images)):
+        count = f"{len(old.images)} images" if old.images else "the first images"
+        raise DataError(
+            f"--out {request.out} has answers to {count} of {old.source_H}, which would be lost "
+            f"({shown_list(missing or lost or ['it is not finished'])}): name another folder, or remove this one"
+        )
+    if lost:
+        LOGGER.info("%s: answers to images that were changed or removed since (%d) go", request.out, len(lost))
+
+
 def _words(old: TaughtIndex | None, request: TeachRequest) -> list[str]:
     """What names the features: those that are stored already come first, as runs may have counted them."""
     return [*(feature.name for feature in (old.features if old is not None else [])), *request.features]
+
+
+def _open_images(request: TeachRequest, teacher: Contender) -> DatasetSR:
+    try:
+        return DatasetSR(
+            request.data,
+            request.low,
+            scale=teacher.network.upscale,
+            n_channels=teacher.network.in_chans,
+            phase="test",
+            on_bad_image="skip" if request.on_bad_image == "skip" else "error",
+            name=_NAME,
+        )
+    except DataError as error:  # which speaks of an option file
+        text = str(error)
+        for key, option in _OPTIONS.items():
+            text = text.replace(f"{_NAME}.{key}", option)
+        raise DataError(text) from error
 
 
 def _open_teacher(request: TeachRequest) -> Contender:
@@ -288,19 +330,20 @@ def _check_room(out: Path, jobs: Sequence[_Job]) -> None:
         )
 
 
-def _answers(asked: _Asked, jobs: Sequence[_Job], bar: ProgressBar) -> list[Answer]:
+def _answers(asked: _Asked, jobs: Sequence[_Job], old: TaughtIndex | None, bar: ProgressBar) -> list[Answer]:
     bar.start(len(jobs))
+    checksums = {array.file: array.sha256 for array in array_files(old)} if old is not None else {}
     answers: list[Answer] = []
     for job in jobs:
         bar.advance(job.high.path)
-        arrays = [_stored(asked, job, which) for which in range(len(job.paths))]
+        arrays = [_stored(asked, job, which, checksums) for which in range(len(job.paths))]
         answers.append(Answer(high=job.high, low=job.low, T=arrays[0], features=arrays[1:]))
     return answers
 
 
-def _stored(asked: _Asked, job: _Job, which: int) -> ArrayFile:
-    kind = np.float16 if which else np.uint8
-    return stored_array(job.paths[which], lambda: asked.answer(job.number)[which], kind)[0]
+def _stored(asked: _Asked, job: _Job, which: int, checksums: Mapping[str, str]) -> ArrayFile:
+    kind, path = np.float16 if which else np.uint8, job.paths[which]
+    return stored_array(path, lambda: asked.answer(job.number)[which], kind, checksums.get(path.name))[0]
 
 
 def _shown(size: int) -> str:

@@ -18,6 +18,7 @@ from swinlet.models.select_model import define_Model
 from swinlet.options import Options, TrainOptions, changed_keys, keys_without_effect
 from swinlet.utils.console import TrainingBar
 from swinlet.utils.device import join_processes
+from swinlet.utils.files import sha256_of
 from swinlet.utils.lifeline import Lifeline
 from swinlet.utils.run_lock import RunLock
 from swinlet.utils.run_log import METRICS_FILE, RunLog
@@ -53,6 +54,7 @@ def train(opt: Options) -> bool:
         model = processes.agree(lambda: define_Model(opt))
         datasets = define_Datasets(opt, processes)
         train_set = datasets["train"]
+        processes.agree(lambda: check_stored_teacher(opt, train_set))
         processes.from_main(lambda: lock(opt, held))
         sealed = start_or_resume(model, opt)
         start = 0 if sealed is None else sealed.step
@@ -147,6 +149,17 @@ def check_teacher(opt: Options) -> None:
     asks = select_distillation(kind).needs_teacher and not opt.teacher_is_stored
     if asks and not opt.path.teachers:
         raise OptionError(f"path.pretrained_netTeacher: missing; distillation_type {kind!r} needs a teacher")
+
+
+def check_stored_teacher(opt: Options, train_set: DatasetSR) -> None:
+    """A teacher that is named is the one whose answers are stored."""
+    teacher = train_set.teacher
+    for path in opt.path.teachers:
+        if teacher is not None and path.is_file() and sha256_of(path) != teacher.sha256:
+            raise OptionError(
+                f"path.pretrained_netTeacher: {path} is not {teacher.file} ({teacher.kind}), whose answers "
+                "datasets.train.dataroot_T has: leave one of the two keys out"
+            )
 
 
 def lock(opt: Options, held: ExitStack) -> None:

@@ -28,7 +28,7 @@ from swinlet.train import train
 from swinlet.utils.console import ProgressBar
 from swinlet.utils.resize import bicubic_downscale
 from swinlet.weights import read_weight_file
-from tests.small_run import options
+from tests.small_run import NET, options
 
 
 def taught(teacher: Path, data: Path, out: Path, low: Path | None = None, **changes: Any) -> TaughtIndex:
@@ -138,8 +138,10 @@ def test_stopped_and_brought_up_to_date(
     monkeypatch.setattr(swinlet.teach._Asked, "_answer", spy)
     with pytest.raises(KeyboardInterrupt):
         taught(teacher_file, data, out)
-    with pytest.raises(DataError, match=r"dataroot_T: .*is no folder of swinlet teach"):
+    with pytest.raises(DataError, match=r"(?s)dataroot_T: .*china\.png: no answer.*Bring it up to date"):
         DatasetSR(data, scale=4, phase="train", H_size=32, dataroot_T=out)
+    with pytest.raises(DataError, match=r"has answers to the first images of .*, which would be lost"):
+        taught(teacher_file, photos / "train", out)
     first = taught(teacher_file, data, out)
     assert asked == ["china", "coffee", "coffee", "rocket"]
     Image.open(data / "rocket.png").rotate(180).save(data / "rocket.png")
@@ -162,7 +164,27 @@ def test_tiles_and_self_ensemble(photos: Path, teacher_file: Path, folder: Path,
 # What is refused
 
 
-def test_answers_to_other_images(photos: Path, folder: Path, tmp_path: Path) -> None:
+def test_answers_are_not_lost_to_other_images(
+    photos: Path, teacher_file: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = {path.name: path.read_bytes() for path in (folder / "arrays").iterdir()}
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(photos / "train" / "china.png", data)
+    with pytest.raises(DataError, match=r"(?s)answers to 3 images of .*would be lost.*coffee\.png"):
+        taught(teacher_file, data, folder)
+    for path in (photos / "train").iterdir():  # the same names
+        Image.open(path).rotate(180).save(data / path.name)
+    with pytest.raises(DataError, match=r"(?s)answers to 3 images of .*would be lost.*china\.png"):
+        taught(teacher_file, data, folder)
+    assert {path.name: path.read_bytes() for path in (folder / "arrays").iterdir()} == before
+    shutil.copy(photos / "train" / "china.png", data)
+    index = taught(teacher_file, data, folder)  # a copy with changes
+    assert index.images[0].T.file in before
+    assert "answers to images that were changed or removed since (2) go" in caplog.text
+
+
+def test_answers_to_other_images(photos: Path, teacher_file: Path, folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(photos / "train", data)
     DatasetSR(data, scale=4, phase="train", H_size=32, dataroot_T=folder)  # a copy is the same
@@ -174,7 +196,14 @@ def test_answers_to_other_images(photos: Path, folder: Path, tmp_path: Path) -> 
     assert text.startswith(f"datasets.train.dataroot_T: {folder} does not belong to these images (2):")
     assert f"{data / 'new.png'}: no answer" in text
     assert f"{data / 'rocket.png'}: not the image that the teacher answered to" in text
-    assert f"--data {photos / 'train'} --out {folder} --scale 4 --precision fp32 --tile 512" in text
+    assert f"--data {data} --out {folder} --scale 4 --precision fp32 --tile 512" in text
+    taught(teacher_file, data, folder)  # as it says
+    DatasetSR(data, scale=4, phase="train", H_size=32, dataroot_T=folder)
+    (photos_alone := tmp_path / "one").mkdir()
+    shutil.copy(data / "new.png", photos_alone)
+    Image.open(data / "rocket.png").rotate(180).save(photos_alone / "other.png")
+    with pytest.raises(DataError, match=f"(?s)These are other images.*--data {photos_alone} --out {folder}_other "):
+        DatasetSR(photos_alone, scale=4, phase="train", H_size=32, dataroot_T=folder)
     with pytest.raises(DataError, match="was made with scale 4, but scale is 2"):
         DatasetSR(photos / "train", scale=2, phase="train", H_size=32, dataroot_T=folder)
     with pytest.raises(DataError, match="was made with n_channels 3, but n_channels is 1"):
@@ -197,7 +226,7 @@ def test_low_resolution_files_count(photos: Path, teacher_file: Path, folder: Pa
         DatasetSR(photos / "train", scale=4, phase="train", H_size=32, dataroot_T=tmp_path / "T2")
 
 
-def test_damaged_answers(photos: Path, folder: Path) -> None:
+def test_damaged_answers(photos: Path, teacher_file: Path, folder: Path) -> None:
     path = next((folder / "arrays").iterdir())
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -207,6 +236,8 @@ def test_damaged_answers(photos: Path, folder: Path) -> None:
         f"{path}: its content is not what was written",
         f"{folder}: remove these files, and run swinlet teach again as before",
     ]
+    taught(teacher_file, photos / "train", folder)  # what is damaged is computed again, not taken for right
+    assert path.read_bytes() == content
     path.write_bytes(content[:-1])
     with pytest.raises(DataError, match=f"bytes instead of {len(content)}"):
         DatasetSR(photos / "train", scale=4, phase="train", H_size=32, dataroot_T=folder)
@@ -228,6 +259,28 @@ def test_folders_that_hold_something_else(photos: Path, teacher_file: Path, fold
     ):
         taught(teacher_file, photos, tmp_path, scale=5, tile=4, on_bad_image="x", precision="x")
     assert not (tmp_path / "new").exists()
+    with pytest.raises(DataError, match=r"^--data: folder .*nowhere"):
+        taught(teacher_file, tmp_path / "nowhere", tmp_path / "new")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "text.png").write_text("no")
+    with pytest.raises(DataError, match=r"(?s)^swinlet teach: problems with its images.*--on-bad-image skip"):
+        taught(teacher_file, tmp_path / "data", tmp_path / "new")
+    with pytest.raises(OSError, match="Not a directory") as caught:
+        taught(teacher_file, photos / "train", tmp_path / "data" / "text.png" / "T")
+    assert "what is done" not in str(caught.value)
+
+
+def test_another_teacher_than_the_stored_one_is_refused(photos: Path, folder: Path, tmp_path: Path) -> None:
+    opt = stored(photos, tmp_path, folder, total_iter=2)
+    other = tmp_path / "other.pth"
+    torch.save(swinlet.define_G({"net_type": "swinir"} | NET).state_dict(), other)
+    paths = opt.path.model_copy(update={"pretrained_netTeacher": other})
+    with pytest.raises(
+        OptionError, match=r"pretrained_netTeacher: .*other\.pth is not .*teacher\.pth \(swinir\), whose"
+    ):
+        train(opt.model_copy(update={"path": paths}))
+    teacher = Path(read_taught(folder).teacher.file)
+    assert train(opt.model_copy(update={"path": opt.path.model_copy(update={"pretrained_netTeacher": teacher})}))
 
 
 def test_keys_without_effect(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,18 +147,21 @@ class DatasetSR(Dataset[dict[str, Any]]):
         self.features: list[Feature] = []
         self._layers = [_Layer("L", 1, n_channels, np.uint8), _Layer("H", scale, n_channels, np.uint8)]
         if dataroot_T is not None:
-            self._add_answers(dataroot_T, features, name)
+            self._add_answers(dataroot_T, (dataroot_H, dataroot_L), features, name)
         self.names = [pair.name for pair in self._pairs]
         self.skipped = left_out + problems
         report_problems(problems, len(self._pairs), on_bad_image, name)
         self._last_order: tuple[int, npt.NDArray[np.intp]] | None = None
 
-    def _add_answers(self, folder: Path, features: Sequence[str] | None, name: str) -> None:
-        """Make a teacher's answers and features layers of the samples."""
+    def _add_answers(
+        self, folder: Path, named: tuple[Path, Path | None], features: Sequence[str] | None, name: str
+    ) -> None:
+        """Make a teacher's answers and features layers of the samples; ``named`` are the folders that the user gave."""
         self._pairs, self.teacher, self.features = with_answers(
             self._pairs,
-            self.root_H,
+            (self.root_H, self.root_L),
             folder,
+            named,
             scale=self._scale,
             n_channels=self._n_channels,
             features=features,

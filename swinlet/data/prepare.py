@@ -90,7 +90,9 @@ def fill(request: Request, out: Path, bar: ProgressBar, old: Index | None) -> In
     """
     pairs, problems = find_pairs(request.dataroot_H, request.dataroot_L, request.scale, request.option)
     listed = _listed(request.dataroot_H), _listed(request.dataroot_L)
-    worker = Preparer(request, out / ARRAYS, {image.high.path: image for image in old.images} if old else {})
+    known = {image.high.path: image for image in old.images} if old else {}
+    checksums = {array.file: array.sha256 for array in prepared.array_files(old)} if old else {}
+    worker = Preparer(request, out / ARRAYS, known, checksums)
     results = list(in_threads(worker, pairs, request.workers, bar, lambda pair: pair.name))
     images = [result for result in results if isinstance(result, Image)]
     problems += [problem for result in results if not isinstance(result, Image) for problem in result]

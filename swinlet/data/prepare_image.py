@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -16,6 +16,7 @@ from swinlet.data import prepared
 from swinlet.data.pairs import Pair, mismatch
 from swinlet.data.prepared import ArrayFile, Image, SourceFile
 from swinlet.errors import DataError
+from swinlet.utils.console import LOGGER
 from swinlet.utils.files import sha256_of, write_atomic
 from swinlet.utils.image_io import is_gray, read_image
 from swinlet.utils.resize import bicubic_downscale
@@ -59,11 +60,13 @@ class Preparer:
     Attributes:
         arrays: folder for the arrays.
         known: finished images by the path of their H file.
+        checksums: of their arrays, by the names of the files.
     """
 
     request: Request
     arrays: Path
-    known: dict[str, Image]
+    known: Mapping[str, Image]
+    checksums: Mapping[str, str]
 
     def __call__(self, pair: Pair) -> Image | list[str]:
         """The finished image, or what is wrong with it."""
@@ -137,7 +140,8 @@ class Preparer:
     def _array(self, source: SourceFile, kind: str, make: Callable[[], Array]) -> tuple[ArrayFile, Array]:
         """The array of a file's content, made if it is not there."""
         made_of = (prepared.VERSION, self.request.n_channels, kind, source.path, source.sha256)
-        return stored_array(array_path(self.arrays, source.path, made_of), make)
+        path = array_path(self.arrays, source.path, made_of)
+        return stored_array(path, make, known=self.checksums.get(path.name))
 
 
 def array_path(folder: Path, image: str, made_of: Sequence[object]) -> Path:
@@ -153,18 +157,23 @@ def array_path(folder: Path, image: str, made_of: Sequence[object]) -> Path:
     return folder / f"{readable}-{digest[:24]}.npy"
 
 
-def stored_array(path: Path, make: Callable[[], Array], dtype: npt.DTypeLike = np.uint8) -> tuple[ArrayFile, Array]:
+def stored_array(
+    path: Path, make: Callable[[], Array], dtype: npt.DTypeLike = np.uint8, known: str | None = None
+) -> tuple[ArrayFile, Array]:
     """An array, made if it is not there whole.
 
     Args:
         path: of ``array_path``.
         make: the values, (H, W, C), of the type.
         dtype: theirs.
+        known: the file's checksum, if it was written before.
     """
     values = _load(path, dtype)
-    if values is not None:
-        checksum = sha256_of(path)
-    else:
+    checksum = None if values is None else sha256_of(path)
+    if values is not None and known not in (None, checksum):
+        LOGGER.warning("%s: its content was damaged; it is made anew", path)
+        values = None
+    if values is None or checksum is None:
         values = make()
         checksum = _write_array(path, values)
     height, width = values.shape[:2]

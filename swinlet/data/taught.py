@@ -125,6 +125,12 @@ def read_taught(folder: Path) -> TaughtIndex:
     return read_index_as(TaughtIndex, folder, "run swinlet teach again")
 
 
+def is_source(index: TaughtIndex, root_H: Path, root_L: Path | None) -> bool:
+    """Whether these are the folders that were named when the answers were stored."""
+    low = None if root_L is None else os.path.abspath(root_L)
+    return (os.path.abspath(root_H), low) == (index.source_H, index.source_L)
+
+
 def array_files(index: TaughtIndex) -> Iterator[ArrayFile]:
     """All arrays of an index."""
     for answer in index.images:
@@ -155,12 +161,18 @@ def chosen_features(index: TaughtIndex, folder: Path, names: Sequence[str] | Non
     )
 
 
-def teach_command(index: TaughtIndex, folder: Path, more: Sequence[str] = ()) -> str:
-    """What brings a taught folder up to date, and adds more features: to answers of several views, elsewhere."""
+def teach_command(
+    index: TaughtIndex, folder: Path, more: Sequence[str] = (), images: tuple[Path, Path | None] | None = None
+) -> str:
+    """What brings a taught folder up to date, and adds more features: to answers of several views, elsewhere.
+
+    ``images`` are the folders of high- and low-resolution images, if not those that are answered to.
+    """
     views = index.teacher.self_ensemble
     out = f"{folder}_features" if more and views else str(folder)
-    words = ["swinlet", "teach", "--teacher", index.teacher.file, "--data", index.source_H, "--out", out]
-    words += ["--low", index.source_L] if index.source_L is not None else []
+    high, low = (index.source_H, index.source_L) if images is None else images
+    words = ["swinlet", "teach", "--teacher", index.teacher.file, "--data", str(high), "--out", out]
+    words += ["--low", str(low)] if low is not None else []
     words += ["--scale", str(index.scale), "--precision", index.teacher.precision]
     words += ["--self-ensemble"] if views and not more else []
     words += ["--tile", str(index.teacher.tile)] if index.teacher.tile is not None else []
@@ -171,8 +183,9 @@ def teach_command(index: TaughtIndex, folder: Path, more: Sequence[str] = ()) ->
 
 def with_answers(
     pairs: list[Pair],
-    root_H: Path,
+    roots: tuple[Path, Path | None],
     folder: Path,
+    named: tuple[Path, Path | None],
     *,
     scale: int,
     n_channels: int,
@@ -182,8 +195,10 @@ def with_answers(
     """Pairs with the teacher's answers, which have to be those to these images; nothing is decoded.
 
     Args:
-        pairs: of a data set, their H files below ``root_H``.
+        pairs: of a data set.
+        roots: folders that the paths of their files begin with, H and L.
         folder: the taught folder.
+        named: the folders of high- and low-resolution images as the user gave them.
         scale, n_channels, features, option: as of ``DatasetSR``.
 
     Returns:
@@ -204,18 +219,26 @@ def with_answers(
     answers = {answer.high.path: answer for answer in index.images}
     problems = list(damaged_arrays(folder, array_files(index)))
     taught: list[Pair] = []
+    kept = 0
     for pair in pairs:
-        answer = answers.get(os.path.relpath(pair.H_path, root_H).replace(os.sep, "/"))
+        answer = answers.get(os.path.relpath(pair.H_path, roots[0]).replace(os.sep, "/"))
         if answer is None:
             problems.append(f"{pair.H_path}: no answer")
             continue
-        problems += _differences(pair, answer, scale)
+        found = list(_differences(pair, answer, scale))
+        kept += not found
+        problems += found
         files = [answer.T, *(answer.features[i] for i in wanted)]
         taught.append(pair._replace(T_arrays=tuple(folder / ARRAYS / file.file for file in files)))
     if problems:
+        gone = [path for path in answers if not (roots[0] / path).exists()]
+        if is_source(index, *roots) or (kept and not gone):
+            advice, out = "Bring it up to date (answers that are right stay)", folder
+        else:
+            advice, out = "These are other images: store answers to them in another folder", Path(f"{folder}_other")
         raise DataError(
             f"{where}: {folder} does not belong to these images ({len(problems)}):\n{shown_list(problems)}\n"
-            f"Bring it up to date (answers that are right stay): {teach_command(index, folder)}"
+            f"{advice}: {teach_command(index, out, images=named)}"
         )
     return taught, index.teacher, [index.features[i] for i in wanted]
 
