@@ -69,6 +69,7 @@ TRAININGS = {
         curve="E",
     ),
 }
+TESTSETS = "--testset ../shared/data/testsets/Set5 --testset ../shared/data/testsets/Set14"
 CURVES = {"E": "the moving average", "G": "the student"}
 MACHINE = (
     "one thread of a processor with AVX-512 and bf16 (AMD EPYC, Zen 4), on which tests and other programs ran, too"
@@ -106,7 +107,8 @@ def main() -> None:
         teacher="none",
         data=DATA,
         command="".join(f"python main_train_student.py --opt options/{file}.json\n" for file in training.files)
-        + f"swinlet export {training.weights} --precision fp16 --out swinlet/assets/{weights.name}",
+        + f"swinlet export {training.weights} --precision fp16 --out swinlet/assets/{weights.name}\n"
+        + f"swinlet evaluate --weights swinlet/assets/{weights.name} {TESTSETS}",
         log=f"{training.before} {log_of(records, options, training, name)}",
     )
     weights.with_suffix(".md").write_text(render_card(card), encoding="utf-8")
