@@ -140,15 +140,15 @@ def teach(request: TeachRequest, bar: ProgressBar) -> TaughtIndex:
                 scale=scale,
                 source_H=os.path.abspath(dataset.root_H),
                 source_L=None if dataset.root_L is None else os.path.abspath(dataset.root_L),
-                features=asked.features,
                 images=[],
             )
-            if old is None:
-                _write(out, begun)  # so that another call knows whose the first answers are
-            else:
+            if old is not None:
                 _refuse_to_lose(request, old, dataset, jobs)
             _check_room(out, jobs)
-            index = begun.model_copy(update={"images": _answers(asked, jobs, old, bar)})
+            if old is None:
+                _write(out, begun)  # so that another call knows whose the first answers are
+            images = _answers(asked, jobs, old, bar)
+            index = begun.model_copy(update={"images": images, "features": asked.features})
             _write(out, index)
             remove_others(out / ARRAYS, array_files(index))
     except BlockingIOError as error:
@@ -176,11 +176,12 @@ def _refuse_to_lose(request: TeachRequest, old: TaughtIndex, dataset: DatasetSR,
     now = {job.high.path: job.paths[0].name for job in jobs}
     lost = [answer.high.path for answer in old.images if answer.T.file != now.get(answer.high.path)]
     missing = [path for path in lost if path not in now]
-    if not is_source(old, dataset.root_H, dataset.root_L) and (missing or len(lost) == len(old.images)):
-        count = f"{len(old.images)} images" if old.images else "the first images"
+    all_lost = len(lost) == len(old.images) and any((request.out / ARRAYS).iterdir())
+    if (missing or all_lost) and not is_source(old, dataset.root_H, dataset.root_L):
+        listed = shown_list(missing or lost) or "  - the first ones; it was stopped"
         raise DataError(
-            f"--out {request.out} has answers to {count} of {old.source_H}, which would be lost "
-            f"({shown_list(missing or lost or ['it is not finished'])}): name another folder, or remove this one"
+            f"--out {request.out} has answers to images of {old.source_H}, which would be lost:\n{listed}\n"
+            "Name another folder, or remove this one"
         )
     if lost:
         LOGGER.info("%s: answers to images that were changed or removed since (%d) go", request.out, len(lost))

@@ -140,8 +140,10 @@ def test_stopped_and_brought_up_to_date(
         taught(teacher_file, data, out)
     with pytest.raises(DataError, match=r"(?s)dataroot_T: .*china\.png: no answer.*Bring it up to date"):
         DatasetSR(data, scale=4, phase="train", H_size=32, dataroot_T=out)
-    with pytest.raises(DataError, match=r"has answers to the first images of .*, which would be lost"):
+    with pytest.raises(DataError, match=r"(?s)which would be lost:\n  - the first ones; it was stopped"):
         taught(teacher_file, photos / "train", out)
+    with ProgressBar() as bar:
+        assert verify_prepared(out, 1, bar) == [f"{out} is not finished: run swinlet teach again as before"]
     first = taught(teacher_file, data, out)
     assert asked == ["china", "coffee", "coffee", "rocket"]
     Image.open(data / "rocket.png").rotate(180).save(data / "rocket.png")
@@ -171,11 +173,11 @@ def test_answers_are_not_lost_to_other_images(
     data = tmp_path / "data"
     data.mkdir()
     shutil.copy(photos / "train" / "china.png", data)
-    with pytest.raises(DataError, match=r"(?s)answers to 3 images of .*would be lost.*coffee\.png"):
+    with pytest.raises(DataError, match=r"(?s)would be lost:\n  - coffee\.png\n  - rocket\.png\n"):
         taught(teacher_file, data, folder)
     for path in (photos / "train").iterdir():  # the same names
         Image.open(path).rotate(180).save(data / path.name)
-    with pytest.raises(DataError, match=r"(?s)answers to 3 images of .*would be lost.*china\.png"):
+    with pytest.raises(DataError, match=r"(?s)would be lost:\n  - china\.png\n  - coffee"):
         taught(teacher_file, data, folder)
     assert {path.name: path.read_bytes() for path in (folder / "arrays").iterdir()} == before
     shutil.copy(photos / "train" / "china.png", data)

@@ -139,6 +139,8 @@ def verify_prepared(folder: Path, workers: int | None, bar: ProgressBar) -> list
         return prepared.wrong_checksum(folder, array)
 
     problems = [problem for problem in in_threads(check, arrays, workers, bar, lambda array: array.file) if problem]
+    if not arrays:
+        return [f"{folder} is not finished: run {command} again as before"]
     if problems:
         return [*problems, f"{folder}: remove these files, and run {command} again as before"]
     LOGGER.info("%s: all %d arrays are what was written", folder, len(arrays))
