@@ -135,7 +135,12 @@ def failing_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseEx
     ("error", "code", "message"),
     [
         (DataError("a.png: unreadable\nb.png: too small"), 2, "error: a.png: unreadable\nb.png: too small\n"),
-        (PermissionError(13, "Permission denied", "/x/train.log"), 1, "error: /x/train.log: Permission denied\n"),
+        (
+            PermissionError(13, "Permission denied", "/x/train.log"),
+            1,
+            "error: /x/train.log: Permission denied: see that this user may write there, then start the same command "
+            "again\n",
+        ),
         (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left on device\n"),
         (MemoryError(), 1, "error: out of memory: lower datasets.train.dataloader_batch_size or H_size ()\n"),
         (
