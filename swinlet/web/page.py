@@ -5,6 +5,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import gradio as gr
 import numpy as np
@@ -54,6 +55,16 @@ class Preview:
         return framed(self.image, self.size, _part(side, self))
 
 
+class Job:
+    """A picture that is being enlarged.
+
+    Attributes:
+        is_stale: the page wants something else by now.
+    """
+
+    is_stale = False
+
+
 class Page(gr.Blocks):
     """Refuses events with values that no component sends; gradio also prints a traceback of each."""
 
@@ -91,6 +102,7 @@ class Events:
         self.max_pixels = max_pixels
         self._clock = clock
         self._shelf = shelf
+        self._jobs: WeakValueDictionary[str, Job] = WeakValueDictionary()
 
     def look(self, path: str | None, side: str) -> tuple[Any, ...]:
         """A picture was dropped or taken away -> preview, its picture, what it is."""
@@ -119,8 +131,11 @@ class Events:
 
     def renew(self, request: gr.Request) -> tuple[Any, ...]:
         """What is to be enlarged has changed -> message, results: there are none of it, what is computed is not."""
+        job = self._jobs.get(_page_of(request))
+        if job is not None:
+            job.is_stale = True
         self._clock.stop(_page_of(request))
-        return gr.update(value=_EMPTY, visible=True), gr.update(visible=False)
+        return _cleared()
 
     def run(
         self,
@@ -140,10 +155,16 @@ class Events:
             yield _refused("choose a method")
         else:
             truth = original if kind == _SMALL else None
+            job = self._jobs[_page_of(request)] = Job()
             try:
-                yield from self._compare(path, truth, wanted, kind == _LARGE, _part(side, preview), _page_of(request))
+                steps = self._compare(path, truth, wanted, kind == _LARGE, _part(side, preview), _page_of(request))
+                for step in steps:
+                    if job.is_stale:
+                        yield *_cleared(), *[_SAME] * 6
+                        return
+                    yield step
             except (SwinletError, OSError) as error:
-                yield _refused(str(error))
+                yield (*_cleared(), *[_SAME] * 6) if job.is_stale else _refused(str(error))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -244,10 +265,6 @@ def build_page(events: Events) -> gr.Blocks:
         quiet: dict[str, Any] = {**private, "show_progress": "hidden"}
         computing: dict[str, Any] = {**private, "concurrency_limit": 1, "concurrency_id": "compute"}
         outputs = [message, results, scores, left, right, slider, magnified, comparison]
-        picture.change(events.look, [picture, side], [preview, view, about], show_progress_on=[about], **computing)
-        side.change(events.draw, [preview, side], [view], **quiet)
-        aimed: Any = view.select(events.aim, [preview, side], [preview, view], **quiet)
-        kind.change(_offer_original, [kind], [original], **quiet)
         running: Any = start.click(
             events.run,
             [picture, kind, original, chosen, side, preview],
@@ -257,8 +274,14 @@ def build_page(events: Events) -> gr.Blocks:
             **computing,
         )
         stop.click(events.stop, None, outputs, cancels=[running], **quiet)
+        aimed: Any = view.select(events.aim, [preview, side], [preview, view], **quiet)
+        # Before what else a change does: the browser waits for that, and would then end what was started meanwhile.
+        # What is computed ends here, not by ``cancels``: the browser does not know the number of an event just sent.
         for changed in (picture.change, kind.change, original.change, side.change, aimed.success):
-            changed(events.renew, None, [message, results], cancels=[running], **quiet)
+            changed(events.renew, None, [message, results], **quiet)
+        picture.change(events.look, [picture, side], [preview, view, about], show_progress_on=[about], **computing)
+        kind.change(_offer_original, [kind], [original], **quiet)
+        side.change(events.draw, [preview, side], [view], **quiet)
         for dropdown in (left, right):
             dropdown.input(events.slide, [comparison, left, right], [slider], **quiet)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=4, api_open=False)
@@ -302,6 +325,11 @@ def _page_of(request: gr.Request) -> str:
 def _told(html: str) -> tuple[Any, ...]:
     """``run``'s values with a message, the results as they were."""
     return gr.update(value=html, visible=True), *[_SAME] * 7
+
+
+def _cleared() -> tuple[Any, ...]:
+    """Message and results, as before the first picture."""
+    return gr.update(value=_EMPTY, visible=True), gr.update(visible=False)
 
 
 def _refused(text: str) -> tuple[Any, ...]:
