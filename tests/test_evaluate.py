@@ -419,7 +419,7 @@ class TestBadInput:
     def test_scale_that_does_not_match(self, testset: Path, weights: Path, tmp_path: Path) -> None:
         other = run_folder(tmp_path / "B", network(upscale=2))
         result = call("--testset", testset, "--weights", weights, "--weights", other)
-        self.check(result, "its scale is 2, that of A is 4: score it in a call of its own", kept="\nA  ")
+        self.check(result, "its scale is 2, that of A is 4: name it in a call of its own", kept="\nA  ")
         result = call("--testset", testset, "--weights", weights, "--weights", other, "--scale", 2)
         self.check(result, "these weights enlarge x4, but --scale is 2", kept="\nB  ")
 

@@ -114,8 +114,12 @@ class TestPrepare:
     @pytest.mark.parametrize(
         ("size", "more", "message"),
         [
-            ((11, 10), {}, r"10x11 pixels are more than the 100 .* choose a part of at most 10 pixels a side"),
-            ((44, 40), {"is_original": True}, "10x11 pixels after shrinking by 4 .* at most 40 pixels"),
+            (
+                (11, 10),
+                {},
+                r"10x11 pixels are more than the 100 that are enlarged at once: start .* a larger --max-pix",
+            ),
+            ((44, 40), {"is_original": True}, "10x11 pixels after shrinking by 4 are more than the 100 .* once: start"),
             ((3, 40), {"is_original": True}, "40x3 pixels: too small to be shrunk by 4"),
             ((10, 10), {"truth": picture(39, 40)}, "original has 40x39 pixels: .* 10x10 it has to have 40x40"),
             ((10, 10), {"truth": picture(40, 44)}, "original has 44x40 pixels"),
@@ -124,6 +128,23 @@ class TestPrepare:
     def test_what_is_refused(self, size: tuple[int, int], more: dict[str, Any], message: str) -> None:
         with pytest.raises(DataError, match=message):
             prepare(picture(*size), scale=4, max_pixels=100, **more)
+
+    @pytest.mark.parametrize(
+        ("size", "limit", "is_original", "side"),
+        [
+            ((800, 810), 500_000, False, 512),
+            ((800, 810), 256 * 256, False, 256),
+            ((5, 2200), 10_000, False, 1024),
+            ((2000, 2000), 140 * 140, True, 512),
+        ],
+    )
+    def test_the_largest_part_of_the_page_that_fits_is_named(
+        self, size: tuple[int, int], limit: int, is_original: bool, side: int
+    ) -> None:
+        given = Picture(np.zeros((*size, 3), np.uint8))
+        with pytest.raises(DataError, match=f"choose a part of at most {side} pixels a side, or start"):
+            prepare(given, scale=4, max_pixels=limit, is_original=is_original)
+        prepare(given, scale=4, max_pixels=limit, is_original=is_original, part=Part(side))
 
 
 class TestCompare:
@@ -227,6 +248,13 @@ class TestShelf:
         found = [shelf.put("a", material, made, True, 2) for _ in range(KEPT + 2)]
         assert [comparison.entries[0].file.exists() for comparison in found] == [False] * 2 + [True] * KEPT
 
+    def test_files_are_removed_after_a_while(self, tmp_path: Path) -> None:
+        Shelf(tmp_path, 0.05).put("a", *results(BICUBIC), True, 2)
+        end = time.monotonic() + 20
+        while list(tmp_path.iterdir()):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
     def test_file_names(self) -> None:
         names = {"a b/../c": "a_b_.._c", "..": "picture", "ä": "picture", "x" * 99: "x" * 60}
         assert {text: file_name(text) for text in names} == names
@@ -274,7 +302,13 @@ class TestGuard:
     OWN = "/private/folder"
 
     def status(
-        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"", any_host: bool = False
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str] | None = None,
+        body: bytes = b"",
+        any_host: bool = False,
+        query: bytes = b"",
     ) -> int:
         async def inner(scope: Any, receive: Any, send: Any) -> None:
             received = (await receive())["body"]
@@ -291,9 +325,9 @@ class TestGuard:
             sent.append(message)
 
         given = {"host": "127.0.0.1:80"} | (headers or {})
-        scope = {"type": "http", "method": method, "path": path}
-        scope["headers"] = [(key.encode(), value.encode()) for key, value in given.items()]  # type: ignore[assignment]
-        guard = Guard(inner, Path(self.OWN), None if any_host else ["127.0.0.1", "localhost"])
+        scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "query_string": query}
+        scope["headers"] = [(key.encode(), value.encode()) for key, value in given.items()]
+        guard = Guard(inner, Path(self.OWN), None if any_host else ["127.0.0.1", "localhost"], {"known"})
         asyncio.run(guard(scope, receive, send))
         assert dict(sent[0]["headers"])[b"content-security-policy"].startswith(b"default-src 'self'")
         return sent[0]["status"]
@@ -321,6 +355,12 @@ class TestGuard:
     )
     def test_routes(self, method: str, path: str, status: int) -> None:
         assert self.status(method, path) == status
+
+    @pytest.mark.parametrize(
+        ("query", "status"), [(b"session_hash=known", 200), (b"session_hash=unknown", 404), (b"", 404)]
+    )
+    def test_answers_are_for_open_pages(self, query: bytes, status: int) -> None:
+        assert self.status("GET", "/gradio_api/queue/data", query=query) == status
 
     def test_other_names_and_other_sites(self) -> None:
         assert self.status("GET", "/", {"host": "evil.example"}) == 403
@@ -399,6 +439,31 @@ class TestCommand:
     def test_a_label_that_the_page_needs(self, weights: Path) -> None:
         with pytest.raises(OptionError, match=r"original is what the page calls .* --weights LABEL=.*small\.pth"):
             asking(f"original={weights}")
+
+    def test_labels_that_are_given_stay(self, weights: Path) -> None:
+        words = [f"{label}={weights}" for label in ("bicubic", "teacher", "a", "a")]
+        with pytest.raises(OptionError) as caught:
+            asking(*words)
+        lines = str(caught.value).splitlines()
+        assert lines == [
+            f"--weights {label}={weights}: the label {label} is taken: choose another"
+            for label in ("bicubic", "teacher", "a")
+        ]
+        assert [method.label for method in asking(weights, weights).methods] == ["bicubic", "small", "small (2)"]
+
+    def test_weights_of_two_scales(self, weights: Path, tmp_path: Path) -> None:
+        other = {"net_type": "swinir_student", "upscale": 2, **NET}
+        torch.save(swinlet.define_G(other).state_dict(), tmp_path / "two.pth")
+        with pytest.raises(CheckpointError, match="its scale is 2, that of small is 4: name it in a call of its own"):
+            asking(weights, tmp_path / "two.pth")
+
+    def test_every_method_is_warmed_up(self, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        warm: list[str] = []
+        monkeypatch.setattr(
+            "swinlet.web.request.warm_up", lambda method, scale: warm.append(f"{method.label} x{scale}")
+        )
+        asking(weights)
+        assert warm == ["bicubic x4", "small x4"]
 
     def test_weights_that_cannot_be_opened_end_the_start(self, tmp_path: Path) -> None:
         (tmp_path / "w.pth").write_text("no weights")
@@ -481,14 +546,17 @@ class Page:
 
     def __init__(self, browser: webdriver.Chrome, address: str) -> None:
         self.browser = browser
-        browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": 1280, "height": 1900, "deviceScaleFactor": 1, "mobile": False},
-        )
+        self.resize(1280)
         for log in ("browser", "performance"):
             browser.get_log(log)
         browser.get(address)
         self.all("#picture input[type=file]")
+
+    def resize(self, width: int) -> None:
+        self.browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 1900, "deviceScaleFactor": 1, "mobile": False},
+        )
 
     def all(self, selector: str) -> list[WebElement]:
         """The elements, once there are any."""
@@ -628,7 +696,8 @@ class TestPage:
         ActionChains(page.browser).drag_and_drop_by_offset(page.all(".swl-pane")[1], 24, -12).perform()
         assert places() == [[x + 24, y - 12, width, height] for x, y, width, height in before]
         ActionChains(page.browser).move_to_element_with_offset(page.all(".swl-view")[0], 0, 0).click().perform()
-        assert places()[2] == pytest.approx([282 / 2 - 48 * 6, 282 / 2 - 40 * 6, 576, 480], abs=6)
+        side = page.all(".swl-pane")[2].rect["width"]
+        assert places()[2] == pytest.approx([side / 2 - 48 * 6, side / 2 - 40 * 6, 576, 480], abs=6)
         page.all(".swl-detail")[0].send_keys("-")
         assert places()[3][2:] == [4 * 96, 4 * 80]
         assert len({tuple(place) for place in places()}) == 1
@@ -650,6 +719,101 @@ class TestPage:
         for button in page.browser.find_elements(By.CSS_SELECTOR, "#original button[aria-label=Clear]"):
             button.click()
 
+    def test_results_go_when_what_is_enlarged_changes(self, page: Page, tmp_path: Path) -> None:
+        def start() -> None:
+            page.start("enlarged to")
+            assert page.text("message") == ""
+
+        def gone() -> None:
+            page.until(
+                lambda: page.text("scores") == page.text("details") == "" and "results appear" in page.text("message")
+            )
+
+        for name in ("first", "second", "high"):
+            side = 240 if name == "high" else 60
+            Image.fromarray(pixels(side, side)).save(tmp_path / f"{name}.png")
+        page.show(tmp_path / "first.png", "60x60 pixels")
+        start()
+        page.drop("picture", tmp_path / "second.png")
+        gone()
+        start()
+        page.drop("original", tmp_path / "high.png")
+        gone()
+        start()
+        page.pick("part", "128")
+        gone()
+        start()
+        page.all("#preview img")[0].click()
+        gone()
+        start()
+        page.choose("kind", "an original")
+        gone()
+        start()
+        page.choose("kind", "small")
+        page.pick("part", "the whole picture")
+        start()
+        page.all("#preview img")[0].click()  # which changes nothing
+        page.until(lambda: "choose a part first" in page.script("return document.body.innerText"))
+        assert "enlarged to" in page.text("scores")
+        for name in ("original", "picture"):
+            page.all(f"#{name} button[aria-label=Clear]")[0].click()
+        gone()
+
+    def test_details_fill_the_room(self, page: Page, tmp_path: Path) -> None:
+        Image.fromarray(pixels(60, 90)).save(tmp_path / "wide.png")
+        page.show(tmp_path / "wide.png", "90x60 pixels")
+        page.start("enlarged to")
+        for width, columns in ((1280, 3), (1265, 3), (1000, 2), (375, 1)):
+            page.resize(width)
+            room, sides, seen, view = page.script(
+                """const box = e => e.getBoundingClientRect(), all = s => [...document.querySelectorAll(s)];
+                return [box(all('.swl-panes')[0]), all('.swl-pane').map(box), box(all('.swl-view rect')[0]),
+                    box(all('.swl-view')[0])].map(x => JSON.parse(JSON.stringify(x)))"""
+            )
+            assert len({round(side["left"]) for side in sides}) == min(columns, len(sides))
+            assert max(side["right"] for side in sides) == pytest.approx(room["right"], abs=1)
+            assert {side["width"] for side in sides} == {side["height"] for side in sides}
+            # The frame in the overview shows as large a part as a pane.
+            assert seen["width"] / view["width"] == pytest.approx(sides[0]["width"] / 3 / 360, abs=0.02)
+        page.resize(1600)
+        whole = page.all(".gradio-container")[0].rect
+        assert 2 * whole["x"] + whole["width"] == 1600
+        page.resize(1280)
+
+    def test_labels_cover_no_icon(self, page: Page) -> None:
+        for name in ("picture", "original"):
+            for button in page.browser.find_elements(By.CSS_SELECTOR, f"#{name} button[aria-label=Clear]"):
+                button.click()
+            label, icon = (page.all(f"#{name} {part}")[0].rect for part in ("label", "button svg"))
+            assert icon["y"] >= label["y"] + label["height"]
+
+    def test_a_picture_that_was_removed_after_an_hour(self, page: Page, server: Server, tmp_path: Path) -> None:
+        Image.fromarray(pixels(12, 16)).save(tmp_path / "early.png")
+        page.show(tmp_path / "early.png", "16x12 pixels")
+        [uploaded] = server.folder.rglob("early.png")
+        uploaded.unlink()
+        page.start("early.png has been removed meanwhile: drop it again", "message")
+
+    def test_requests_of_no_page_leave_no_traceback(self, page: Page, server: Server) -> None:
+        host = urlsplit(server.address).netloc
+        config = json.loads(urllib.request.urlopen(f"{server.address}config", timeout=10).read())
+        for event in config["dependencies"]:
+            connection = http.client.HTTPConnection(host, timeout=10)
+            data = ["x"] * len(event["inputs"])
+            body = json.dumps({"data": data, "fn_index": event["id"], "session_hash": "mine"})
+            connection.request("POST", JOIN, body, {"Content-Type": "application/json"})
+            assert connection.getresponse().status == 200
+            connection.close()
+            connection.request("GET", "/gradio_api/queue/data?session_hash=mine")
+            answer = connection.getresponse().read()
+            assert b"process_completed" in answer
+            connection.close()
+        connection = http.client.HTTPConnection(host, timeout=10)
+        connection.request("GET", "/gradio_api/queue/data?session_hash=other")
+        assert connection.getresponse().status == 404
+        connection.close()
+        assert "Traceback" not in server.log.read_text()
+
     def test_a_text_file_named_png(self, page: Page, server: Server, tmp_path: Path) -> None:
         (tmp_path / "text.png").write_text("only text")
         message = "cannot read text.png: not an image of a known format"
@@ -664,7 +828,7 @@ class TestPage:
         large = pixels(150, 200)
         Image.fromarray(large).save(tmp_path / "large.png")
         page.show(tmp_path / "large.png", "200x150 pixels")
-        page.start("choose a part of at most 141 pixels a side", "message")
+        page.start("choose a part of at most 128 pixels a side", "message")
         source = "return document.querySelector('#preview img').src"
         before = page.script(source)
         page.pick("part", "128")

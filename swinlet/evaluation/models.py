@@ -125,7 +125,7 @@ def _check_alike(network: ImageNetwork, source: str, scale: int | None, others: 
         if first is not None and getattr(network, key) != getattr(first.network, key):
             raise CheckpointError(
                 f"{source}: its {text} is {getattr(network, key)}, that of {first.card.label} is "
-                f"{getattr(first.network, key)}: score it in a call of its own"
+                f"{getattr(first.network, key)}: name it in a call of its own"
             )
 
 

@@ -18,6 +18,9 @@ Array = NDArray[np.uint8]
 ORIGINAL = "original"
 """The label of the ground truth."""
 
+SIDES = (1024, 512, 256, 128)
+"""Of the parts that the page offers, in pixels."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -217,11 +220,12 @@ def _multiple_of(picture: Picture, scale: int) -> Picture:
 def _check_pixels(size: tuple[int, int], max_pixels: int, scale: int, is_original: bool) -> None:
     if size[0] * size[1] <= max_pixels:
         return
-    after = f" after shrinking by {scale}" if is_original else ""
-    side = int(max_pixels**0.5) * (scale if is_original else 1)
+    after, divisor = (f" after shrinking by {scale}", scale) if is_original else ("", 1)
+    fitting = [side for side in SIDES if min(size[0], side // divisor) * min(size[1], side // divisor) <= max_pixels]
+    advice = f"choose a part of at most {fitting[0]} pixels a side, or " if fitting else ""
     raise DataError(
-        f"{size[1]}x{size[0]} pixels{after} are more than the {max_pixels:,} that are enlarged at once: choose a part "
-        f"of at most {side} pixels a side, or start swinlet web with a larger --max-pixels"
+        f"{size[1]}x{size[0]} pixels{after} are more than the {max_pixels:,} that are enlarged at once: {advice}start "
+        "swinlet web with a larger --max-pixels"
     )
 
 

@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Container, Iterable, MutableMapping
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -16,9 +16,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 FILES = "/gradio_api/file="
 UPLOAD = "/gradio_api/upload"
 JOIN = "/gradio_api/queue/join"
+ANSWERS = "/gradio_api/queue/data"
 
-_GET = frozenset({"/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json"}) | {
-    f"/gradio_api/{name}" for name in ("startup-events", "queue/data", "upload_progress", "theme.css", "app_id", "info")
+_GET = frozenset({"/", ANSWERS, "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json"}) | {
+    f"/gradio_api/{name}" for name in ("startup-events", "upload_progress", "theme.css", "app_id", "info")
 }
 _GET_BELOW = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", FILES)
 _POST = frozenset({UPLOAD, JOIN, "/gradio_api/cancel", "/gradio_api/reset"})
@@ -44,18 +45,20 @@ class Guard:
     """Passes on what the page needs, and answers all else itself, 403 or 404.
 
     Refused are other routes of gradio (it fetches addresses for strangers, for instance), files outside a folder,
-    requests of other sites' pages, and names that other sites have given this machine.
+    requests of other sites' pages, names that other sites have given this machine, and answers to events of nobody.
 
     Args:
         app: the application.
         folder: the only one whose files may be named.
         hosts: names by which the server may be called; None: any.
+        sessions: open pages that wait for answers to events.
     """
 
-    def __init__(self, app: App, folder: Path, hosts: Iterable[str] | None) -> None:
+    def __init__(self, app: App, folder: Path, hosts: Iterable[str] | None, sessions: Container[str]) -> None:
         self._app = app
         self._folder = os.path.realpath(folder)
         self._hosts = None if hosts is None else frozenset(hosts)
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,6 +91,9 @@ class Guard:
         if method in ("GET", "HEAD"):
             if path.startswith(FILES):
                 return None if self._is_own(path.removeprefix(FILES)) else 403
+            if path == ANSWERS:  # gradio answers strangers, too, and then fails with a traceback
+                asked = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])
+                return None if asked[0] in self._sessions else 404
             return None if path in _GET or path.startswith(_GET_BELOW) else 404
         return None if method == "POST" and path in _POST else 404
 

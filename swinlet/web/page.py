@@ -5,9 +5,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import gradio as gr
 import numpy as np
+from gradio.block_function import BlockFunction
 from gradio.themes import Default
 from numpy.typing import NDArray
 
@@ -16,9 +18,9 @@ from swinlet.utils.image_io import IMAGE_SUFFIXES
 from swinlet.utils.memory import is_out_of_memory
 from swinlet.utils.picture import Picture, read_picture
 from swinlet.web.clock import Clock
-from swinlet.web.compare import BICUBIC, ORIGINAL, Method, Part, Result, compare, prepare
+from swinlet.web.compare import BICUBIC, ORIGINAL, SIDES, Method, Part, Result, compare, prepare
 from swinlet.web.markup import describe, details, duration, framed, note, problem, table, thumbnail
-from swinlet.web.shelf import Comparison, Shelf
+from swinlet.web.shelf import FORGET, Comparison, Shelf
 
 MAX_FILE = 100_000_000
 """Bytes of an uploaded file."""
@@ -26,11 +28,7 @@ MAX_FILE = 100_000_000
 MAX_WAITING = 16
 """Events that wait for their turn; one more is refused."""
 
-FORGET = 3600
-"""Seconds after which files, and what belongs to a page that nobody uses, are removed."""
-
 _WHOLE = "the whole picture"
-_SIDES = (1024, 512, 256, 128)
 _SMALL, _LARGE = "small: enlarge it", f"an {ORIGINAL}: shrink it, enlarge that, and score"
 _EMPTY = '<p class="swl-empty">Drop a picture on the left and press the button: the results appear here.</p>'
 _SUFFIXES = sorted({*IMAGE_SUFFIXES, ".gif"})
@@ -57,6 +55,36 @@ class Preview:
         return framed(self.image, self.size, _part(side, self))
 
 
+class Job:
+    """A picture that is being enlarged.
+
+    Attributes:
+        is_stale: the page wants something else by now.
+    """
+
+    is_stale = False
+
+
+class Page(gr.Blocks):
+    """Refuses events with values that no component sends; gradio also prints a traceback of each."""
+
+    async def preprocess_data(self, block_fn: BlockFunction, *given: Any, **more: Any) -> Any:
+        """As gradio's.
+
+        Raises:
+            gr.Error: a value is missing, or no component would send it; or the event is for the browser alone.
+        """
+        try:
+            if block_fn.fn is None:
+                raise ValueError("there is nothing to call")
+            return await super().preprocess_data(block_fn, *given, **more)  # pyright: ignore[reportUnknownVariableType]
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except Exception as error:
+            raise gr.Error("No such values: load the page again.", print_exception=False) from error
+
+
 class Events:
     """What happens on the page: each method takes the values of components and returns new ones.
 
@@ -74,6 +102,7 @@ class Events:
         self.max_pixels = max_pixels
         self._clock = clock
         self._shelf = shelf
+        self._jobs: WeakValueDictionary[str, Job] = WeakValueDictionary()
 
     def look(self, path: str | None, side: str) -> tuple[Any, ...]:
         """A picture was dropped or taken away -> preview, its picture, what it is."""
@@ -94,9 +123,19 @@ class Events:
         """The preview was clicked -> preview, its picture."""
         if preview is None:
             return _SAME, _SAME
+        if side == _WHOLE:
+            raise gr.Error("All of the picture is enlarged: choose a part first.", print_exception=False)
         height, width = preview.image.shape[:2]
         aimed = replace(preview, centre=(event.index[0] / width, event.index[1] / height))
         return aimed, aimed.framed(side)
+
+    def renew(self, request: gr.Request) -> tuple[Any, ...]:
+        """What is to be enlarged has changed -> message, results: there are none of it, what is computed is not."""
+        job = self._jobs.get(_page_of(request))
+        if job is not None:
+            job.is_stale = True
+        self._clock.stop(_page_of(request))
+        return _cleared()
 
     def run(
         self,
@@ -116,10 +155,16 @@ class Events:
             yield _refused("choose a method")
         else:
             truth = original if kind == _SMALL else None
+            job = self._jobs[_page_of(request)] = Job()
             try:
-                yield from self._compare(path, truth, wanted, kind == _LARGE, _part(side, preview), _page_of(request))
+                steps = self._compare(path, truth, wanted, kind == _LARGE, _part(side, preview), _page_of(request))
+                for step in steps:
+                    if job.is_stale:
+                        yield *_cleared(), *[_SAME] * 6
+                        return
+                    yield step
             except (SwinletError, OSError) as error:
-                yield _refused(str(error))
+                yield (*_cleared(), *[_SAME] * 6) if job.is_stale else _refused(str(error))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -169,7 +214,7 @@ class Events:
 def build_page(events: Events) -> gr.Blocks:
     """The page: what is given on the left, what comes of it on the right."""
     labels = [method.label for method in events.methods]
-    with gr.Blocks(title="swinlet", analytics_enabled=False, delete_cache=(FORGET, FORGET)) as page:
+    with Page(title="swinlet", analytics_enabled=False, fill_width=True, delete_cache=(60, FORGET)) as page:
         preview = gr.State(None, time_to_live=FORGET)
         comparison = gr.State(None, time_to_live=FORGET)
         gr.HTML(
@@ -178,18 +223,18 @@ def build_page(events: Events) -> gr.Blocks:
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300):
-                picture = gr.File(label="Picture", file_types=_SUFFIXES, height=120, elem_id="picture")
+                picture = gr.File(label="Picture", file_types=_SUFFIXES, height=160, elem_id="picture")
                 view = gr.Image(
                     show_label=False, interactive=False, visible=False, buttons=[], format="png", elem_id="preview"
                 )
                 about = gr.HTML(elem_id="about")
                 kind = gr.Radio([_SMALL, _LARGE], value=_SMALL, label="The picture is", elem_id="kind")
                 original = gr.File(
-                    label="Its original, for scores (optional)", file_types=_SUFFIXES, height=120, elem_id="original"
+                    label="Its original, for scores (optional)", file_types=_SUFFIXES, height=160, elem_id="original"
                 )
                 chosen = gr.CheckboxGroup(labels, value=labels, label="Methods", elem_id="methods")
                 side = gr.Dropdown(
-                    [_WHOLE, *map(str, _SIDES)],
+                    [_WHOLE, *map(str, SIDES)],
                     value=_WHOLE,
                     filterable=False,
                     label="Part to enlarge",
@@ -220,10 +265,6 @@ def build_page(events: Events) -> gr.Blocks:
         quiet: dict[str, Any] = {**private, "show_progress": "hidden"}
         computing: dict[str, Any] = {**private, "concurrency_limit": 1, "concurrency_id": "compute"}
         outputs = [message, results, scores, left, right, slider, magnified, comparison]
-        picture.change(events.look, [picture, side], [preview, view, about], show_progress_on=[about], **computing)
-        side.change(events.draw, [preview, side], [view], **quiet)
-        view.select(events.aim, [preview, side], [preview, view], **quiet)
-        kind.change(_offer_original, [kind], [original], **quiet)
         running: Any = start.click(
             events.run,
             [picture, kind, original, chosen, side, preview],
@@ -233,6 +274,14 @@ def build_page(events: Events) -> gr.Blocks:
             **computing,
         )
         stop.click(events.stop, None, outputs, cancels=[running], **quiet)
+        aimed: Any = view.select(events.aim, [preview, side], [preview, view], **quiet)
+        # Before what else a change does: the browser waits for that, and would then end what was started meanwhile.
+        # What is computed ends here, not by ``cancels``: the browser does not know the number of an event just sent.
+        for changed in (picture.change, kind.change, original.change, side.change, aimed.success):
+            changed(events.renew, None, [message, results], **quiet)
+        picture.change(events.look, [picture, side], [preview, view, about], show_progress_on=[about], **computing)
+        kind.change(_offer_original, [kind], [original], **quiet)
+        side.change(events.draw, [preview, side], [view], **quiet)
         for dropdown in (left, right):
             dropdown.input(events.slide, [comparison, left, right], [slider], **quiet)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=4, api_open=False)
@@ -251,7 +300,10 @@ def appearance() -> dict[str, Any]:
 def _read(path: str) -> Picture:
     """An uploaded file; messages call it by its name."""
     file = Path(path)
-    return read_picture(file.name, file.read_bytes())
+    try:
+        return read_picture(file.name, file.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{file.name} has been removed meanwhile: drop it again") from error
 
 
 def _part(side: str, preview: Preview | None) -> Part | None:
@@ -273,6 +325,11 @@ def _page_of(request: gr.Request) -> str:
 def _told(html: str) -> tuple[Any, ...]:
     """``run``'s values with a message, the results as they were."""
     return gr.update(value=html, visible=True), *[_SAME] * 7
+
+
+def _cleared() -> tuple[Any, ...]:
+    """Message and results, as before the first picture."""
+    return gr.update(value=_EMPTY, visible=True), gr.update(visible=False)
 
 
 def _refused(text: str) -> tuple[Any, ...]:

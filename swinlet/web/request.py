@@ -9,11 +9,13 @@ import numpy as np
 from swinlet.errors import CheckpointError, OptionError
 from swinlet.evaluation.models import NamedFile, open_contenders
 from swinlet.evaluation.request import device_of, labelled, net_types_of
+from swinlet.evaluation.results import RESERVED
 from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
 from swinlet.upscale.upscaler import Upscaler, shipped
+from swinlet.utils.picture import Picture
 from swinlet.web.clock import Clock
-from swinlet.web.compare import BICUBIC, ORIGINAL, Method
+from swinlet.web.compare import BICUBIC, ORIGINAL, Method, enlarge
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,11 @@ def web_request(
         faults.append(f"--max-pixels {max_pixels}: must be at least 1")
     types = net_types_of(net_types, faults)
     place = device_of(device, precision, 0, faults)
+    files = [NamedFile(word, label) for label, word in map(labelled, weights)]
+    faults += _taken_labels(files)
     if faults:
         raise OptionError("\n".join(faults))
     options = RestoreOptions(place, cast("Precision", precision), tile="auto")
-    files = [NamedFile(word, label) for label, word in map(labelled, weights)]
     contenders, problems = open_contenders(
         files or [NamedFile(str(shipped(scale, "--scale")), "student")],
         None if teacher is None else NamedFile(teacher, origin="--teacher"),
@@ -93,13 +96,26 @@ def web_request(
         for contender in contenders
     ]
     clock = Clock()
-    for contender, method in zip(contenders, networks, strict=True):
-        warm_up(method)
+    methods = (BICUBIC, *networks)
+    for method in methods:
+        warm_up(method, scale)
+    for contender in contenders:
         clock.watch(contender.network)
-    return WebRequest((BICUBIC, *networks), clock, scale, host, port, max_pixels, opens_browser)
+    return WebRequest(methods, clock, scale, host, port, max_pixels, opens_browser)
 
 
-def warm_up(method: Method) -> None:
+def warm_up(method: Method, scale: int) -> None:
     """What the first image costs (weights are packed, a GPU is woken) shall not count as the method's time."""
-    if method.upscaler is not None:
-        method.upscaler.upscale(np.zeros((32, 32, 3), np.uint8))
+    enlarge(Picture(np.zeros((32, 32, 3), np.uint8)), method, scale)
+
+
+def _taken_labels(files: Sequence[NamedFile]) -> list[str]:
+    """A fault for each label that the page needs itself, or that was given before: two rows cannot be told apart."""
+    faults: list[str] = []
+    taken = set(RESERVED)
+    for file in files:
+        if file.label in taken:
+            faults.append(f"--weights {file.label}={file.word}: the label {file.label} is taken: choose another")
+        elif file.label is not None:
+            taken.add(file.label)
+    return faults

@@ -106,7 +106,7 @@ def _run(request: WebRequest, listener: socket.socket, folder: Path) -> None:
             await super().shutdown(sockets)
 
     config = uvicorn.Config(
-        Guard(app, folder, names),  # pyright: ignore[reportArgumentType]
+        Guard(app, folder, names, page._queue.pending_messages_per_session),  # pyright: ignore[reportArgumentType, reportPrivateUsage]
         log_level="error",
         ws="none",
         access_log=False,

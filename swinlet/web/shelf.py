@@ -3,6 +3,7 @@
 import re
 import secrets
 import shutil
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from swinlet.web.compare import ORIGINAL, Material, Result, over_gray, rgb
 
 KEPT = 12
 """Comparisons of which the files stay; older ones are removed."""
+
+FORGET = 3600
+"""Seconds after which files are removed."""
 
 DETAIL_SIDE = 90
 
@@ -61,15 +65,17 @@ class Comparison:
 
 
 class Shelf:
-    """Keeps the files of the newest comparisons.
+    """Keeps the files of the newest comparisons, for a while.
 
     Args:
         folder: of this process alone; each comparison gets a folder with a name that cannot be guessed.
+        seconds: that files stay.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seconds: float = FORGET) -> None:
         self._folder = folder
-        self._kept: deque[Path] = deque()
+        self._seconds = seconds
+        self._kept: deque[tuple[Path, threading.Timer]] = deque()
 
     def put(self, name: str, material: Material, results: Sequence[Result], is_shrunk: bool, scale: int) -> Comparison:
         """Write what was made of a picture.
@@ -86,9 +92,14 @@ class Shelf:
         """
         place = self._folder / secrets.token_urlsafe(18)
         place.mkdir(mode=0o700)
-        self._kept.append(place)
+        timer = threading.Timer(self._seconds, shutil.rmtree, [place], {"ignore_errors": True})
+        timer.daemon = True
+        timer.start()
+        self._kept.append((place, timer))
         while len(self._kept) > KEPT:
-            shutil.rmtree(self._kept.popleft(), ignore_errors=True)
+            oldest, timer = self._kept.popleft()
+            timer.cancel()
+            shutil.rmtree(oldest, ignore_errors=True)
         entries: list[Entry] = []
         for i, result in enumerate(results):
             label = result.method.label
