@@ -5,6 +5,7 @@ The trainings write a line an iteration into a pipe that holds few: whoever read
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -14,6 +15,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from swinlet.data import select_dataset
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.data.select_dataset import define_Dataset, training_batches
 from swinlet.errors import MachineError
@@ -357,6 +361,25 @@ class TestLoaderProcesses:
         message = training.end(1)
         assert "error: a loader process was ended from outside (SIGKILL). Most often memory ran out: lower" in message
         assert_saved_and_goes_on(message, options, tmp_path, undisturbed)
+
+    @pytest.mark.parametrize("dies", [True, False])
+    def test_a_connection_that_breaks(self, dies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It does before the process that held it has ended."""
+        loader = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+        loader.start()
+
+        def batches() -> Iterator[Any]:
+            if dies:
+                threading.Timer(0.2, loader.kill).start()
+            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+            yield
+
+        monkeypatch.setattr(select_dataset, "_child_handler", lambda: None)  # else the signal comes first
+        monkeypatch.setattr(select_dataset, "_DYING", 20 if dies else 0.1)
+        with pytest.raises(MachineError if dies else ConnectionResetError, match="SIGKILL" if dies else "reset"):
+            select_dataset._take(batches(), [loader])
+        loader.kill()
+        loader.join()
 
     def test_without_shared_memory(self, many: Path, mounts: Mounts, tmp_path: Path) -> None:
         mounts.sh("mount -t tmpfs -o size=100k none /dev/shm")

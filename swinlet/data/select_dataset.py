@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import active_children, parent_process
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Literal
@@ -27,6 +28,7 @@ LOGGER = logging.getLogger("swinlet")
 
 Phase = Literal["train", "test", "val"]
 
+_DYING = 5.0  # seconds that a process may take to end after its connections have
 FEWER_WORKERS = "lower datasets.train.dataloader_num_workers (0: the main process loads)"
 SHARED_MEMORY = (
     f"Most often shared memory is full: enlarge /dev/shm (docker run --shm-size 1g), or {FEWER_WORKERS}, then start "
@@ -236,7 +238,13 @@ def _take(batches: Iterator[dict[str, Any] | DataError], loaders: Collection[Bas
         with _interrupted_by_death(loaders):
             _refuse_dead(loaders)
             batch = next(batches, None)
-    except RuntimeError:  # torch's own watch: the only one on Windows, and for a process that ended by itself
+    except (RuntimeError, OSError, EOFError):
+        # Torch's own watch, the only one on Windows and for a process that ended by itself; or the connection to one
+        # that dies: what it has open is closed before it has ended.
+        closed = wait([process.sentinel for process in loaders], _DYING)
+        for process in loaders:
+            if process.sentinel in closed:
+                process.join(_DYING)
         _refuse_dead(loaders, even_in_peace=True)
         raise
     if isinstance(batch, DataError):

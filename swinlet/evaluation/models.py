@@ -105,7 +105,8 @@ def _open(
         raise CheckpointError(
             f"{file.source}: --net-type says {net_types[label]}, but it records {net_type_of(network)}"
         )
-    if scale == 3 and network.upscale == 2 and network.upsampler == "nearest+conv":  # the same weights serve both
+    untold = network.upsampler == "nearest+conv" and file.recorded.upscale is None
+    if scale == 3 and network.upscale == 2 and untold:  # the same weights serve both
         network = open_network(file, section=NetworkOptions(net_type=net_type_of(network), upscale=3))
     return network, file
 
