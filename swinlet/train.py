@@ -158,7 +158,7 @@ def check_stored_teacher(opt: Options, train_set: DatasetSR) -> None:
         if teacher is not None and path.is_file() and sha256_of(path) != teacher.sha256:
             raise OptionError(
                 f"path.pretrained_netTeacher: {path} is not {teacher.file} ({teacher.kind}), whose answers "
-                "datasets.train.dataroot_T has: leave one of the two keys out"
+                "datasets.train.dataroot_T has: leave one of the two keys out, or set it to null"
             )
 
 
