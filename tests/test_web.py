@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -407,6 +408,52 @@ def asking(*weights: object, **more: Any) -> WebRequest:
     }
     defaults |= {"precision": "fp32", "max_pixels": LIMIT, "opens_browser": False}
     return web_request([str(word) for word in weights], **{**defaults, **more})
+
+
+class TestWishes:
+    """What is computed for a page, when its values change while it waits or while messages are on their way."""
+
+    GIVEN = ("a.png", "small: enlarge it", None, "128")
+
+    @pytest.fixture
+    def events(self, tmp_path: Path) -> Any:
+        pytest.importorskip("gradio", reason="needs the extra web")
+        from swinlet.web.page import Events
+
+        return Events((BICUBIC,), 4, LIMIT, Clock(), Shelf(tmp_path))
+
+    def run(self, events: Any, given: tuple[Any, ...], request: Any) -> str:
+        """The messages."""
+        path, kind, original, side = given
+        steps = events.run(path, kind, original, ["bicubic"], side, None, request)
+        return " ".join(update["value"] for update, *_ in steps if "value" in update)
+
+    def test_news_that_come_late_end_nothing(self, events: Any, tmp_path: Path) -> None:
+        Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+        given, request = (str(tmp_path / "a.png"), *self.GIVEN[1:]), SimpleNamespace(session_hash="page")
+        cleared = events.renew(None, *given[1:], request)
+        events.press(*given, request)
+        assert events.renew(*given, request) != cleared  # of the change before the press
+        assert "writing the pictures" in self.run(events, given, request)
+        assert events.renew(*given[:3], "256", request) == cleared
+
+    def test_what_waited_is_not_begun_after_a_change(self, events: Any) -> None:
+        request = SimpleNamespace(session_hash="page")
+        events.press(*self.GIVEN, request)
+        events.renew("b.png", *self.GIVEN[1:], request)
+        text = self.run(events, self.GIVEN, request)
+        assert "what is to be enlarged was changed meanwhile: press the button again" in text
+        other = SimpleNamespace(session_hash="other")
+        events.press(*self.GIVEN, other)
+        assert "a.png has been removed" in self.run(events, self.GIVEN, other)  # there is none; but it was begun
+
+    def test_pages_are_forgotten(self, events: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        from swinlet.web import page
+
+        monkeypatch.setattr(page, "MAX_PAGES", 2)
+        for name in "abac":
+            events.press(*self.GIVEN, SimpleNamespace(session_hash=name))
+        assert list(events._wishes) == ["a", "c"]
 
 
 class TestCommand:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 import gradio as gr
@@ -27,6 +27,9 @@ MAX_FILE = 100_000_000
 
 MAX_WAITING = 16
 """Events that wait for their turn; one more is refused."""
+
+MAX_PAGES = 1000
+"""Pages of which it is known what they want; the ones that have been silent for longest are forgotten."""
 
 _WHOLE = "the whole picture"
 _SMALL, _LARGE = "small: enlarge it", f"an {ORIGINAL}: shrink it, enlarge that, and score"
@@ -53,6 +56,15 @@ class Preview:
     def framed(self, side: str) -> NDArray[np.uint8]:
         """With the frame of the part."""
         return framed(self.image, self.size, _part(side, self))
+
+
+class Wish(NamedTuple):
+    """What a page wants to be enlarged: files, and the part's side."""
+
+    path: str | None
+    kind: str
+    original: str | None
+    side: str
 
 
 class Job:
@@ -103,6 +115,7 @@ class Events:
         self._clock = clock
         self._shelf = shelf
         self._jobs: WeakValueDictionary[str, Job] = WeakValueDictionary()
+        self._wishes: dict[str, Wish] = {}
 
     def look(self, path: str | None, side: str) -> tuple[Any, ...]:
         """A picture was dropped or taken away -> preview, its picture, what it is."""
@@ -119,23 +132,47 @@ class Events:
         """Another part was chosen -> the preview's picture."""
         return _SAME if preview is None else preview.framed(side)
 
-    def aim(self, preview: Preview | None, side: str, event: gr.SelectData) -> tuple[Any, ...]:
-        """The preview was clicked -> preview, its picture."""
+    def aim(self, preview: Preview | None, side: str, event: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
+        """The preview was clicked -> preview, its picture, message, results."""
         if preview is None:
-            return _SAME, _SAME
+            return (_SAME,) * 4
         if side == _WHOLE:
             raise gr.Error("All of the picture is enlarged: choose a part first.", print_exception=False)
         height, width = preview.image.shape[:2]
         aimed = replace(preview, centre=(event.index[0] / width, event.index[1] / height))
-        return aimed, aimed.framed(side)
+        self._end(_page_of(request))
+        return aimed, aimed.framed(side), *_cleared()
 
-    def renew(self, request: gr.Request) -> tuple[Any, ...]:
-        """What is to be enlarged has changed -> message, results: there are none of it, what is computed is not."""
-        job = self._jobs.get(_page_of(request))
+    def press(self, path: str | None, kind: str, original: str | None, side: str, request: gr.Request) -> None:
+        """The button was pressed: what is wanted from now on, until it changes."""
+        self._wish(_page_of(request), _wish_of(path, kind, original, side))
+
+    def renew(
+        self, path: str | None, kind: str, original: str | None, side: str, request: gr.Request
+    ) -> tuple[Any, ...]:
+        """What is to be enlarged has changed -> message, results: there are none of it, what is computed is not.
+
+        The browser may tell of a change late, when the button has been pressed since: it is no news then.
+        """
+        page, wish = _page_of(request), _wish_of(path, kind, original, side)
+        if self._wishes.get(page) == wish:
+            return _SAME, _SAME
+        self._wish(page, wish)
+        self._end(page)
+        return _cleared()
+
+    def _wish(self, page: str, wish: Wish) -> None:
+        self._wishes.pop(page, None)
+        self._wishes[page] = wish
+        if len(self._wishes) > MAX_PAGES:
+            del self._wishes[next(iter(self._wishes))]
+
+    def _end(self, page: str) -> None:
+        """What is computed for a page ends, and nothing more comes of it."""
+        job = self._jobs.get(page)
         if job is not None:
             job.is_stale = True
-        self._clock.stop(_page_of(request))
-        return _cleared()
+        self._clock.stop(page)
 
     def run(
         self,
@@ -149,15 +186,18 @@ class Events:
     ) -> Generator[tuple[Any, ...], None, None]:
         """Enlarge -> message, results, scores, left, right, slider, details, comparison; meanwhile messages alone."""
         wanted = [method for method in self.methods if method.label in chosen]
-        if path is None:
+        wish, page = _wish_of(path, kind, original, side), _page_of(request)
+        if self._wishes.get(page, wish) != wish:  # it has waited for others
+            yield _refused("what is to be enlarged was changed meanwhile: press the button again")
+        elif path is None:
             yield _refused("drop a picture first")
         elif not wanted:
             yield _refused("choose a method")
         else:
             truth = original if kind == _SMALL else None
-            job = self._jobs[_page_of(request)] = Job()
+            job = self._jobs[page] = Job()
             try:
-                steps = self._compare(path, truth, wanted, kind == _LARGE, _part(side, preview), _page_of(request))
+                steps = self._compare(path, truth, wanted, kind == _LARGE, _part(side, preview), page)
                 for step in steps:
                     if job.is_stale:
                         yield *_cleared(), *[_SAME] * 6
@@ -265,7 +305,9 @@ def build_page(events: Events) -> gr.Blocks:
         quiet: dict[str, Any] = {**private, "show_progress": "hidden"}
         computing: dict[str, Any] = {**private, "concurrency_limit": 1, "concurrency_id": "compute"}
         outputs = [message, results, scores, left, right, slider, magnified, comparison]
-        running: Any = start.click(
+        wish = [picture, kind, original, side]
+        pressed: Any = start.click(events.press, wish, None, **quiet)
+        running = pressed.then(
             events.run,
             [picture, kind, original, chosen, side, preview],
             outputs,
@@ -274,11 +316,11 @@ def build_page(events: Events) -> gr.Blocks:
             **computing,
         )
         stop.click(events.stop, None, outputs, cancels=[running], **quiet)
-        aimed: Any = view.select(events.aim, [preview, side], [preview, view], **quiet)
-        # Before what else a change does: the browser waits for that, and would then end what was started meanwhile.
-        # What is computed ends here, not by ``cancels``: the browser does not know the number of an event just sent.
-        for changed in (picture.change, kind.change, original.change, side.change, aimed.success):
-            changed(events.renew, None, [message, results], **quiet)
+        view.select(events.aim, [preview, side], [preview, view, message, results], **quiet)
+        # Before what else a change does, for which the browser waits. What is computed ends here, not by ``cancels``:
+        # the browser does not know the number of an event just sent.
+        for component in wish:
+            component.change(events.renew, wish, [message, results], **quiet)
         picture.change(events.look, [picture, side], [preview, view, about], show_progress_on=[about], **computing)
         kind.change(_offer_original, [kind], [original], **quiet)
         side.change(events.draw, [preview, side], [view], **quiet)
@@ -304,6 +346,10 @@ def _read(path: str) -> Picture:
         return read_picture(file.name, file.read_bytes())
     except FileNotFoundError as error:
         raise DataError(f"{file.name} has been removed meanwhile: drop it again") from error
+
+
+def _wish_of(path: str | None, kind: str, original: str | None, side: str) -> Wish:
+    return Wish(path, kind, original if kind == _SMALL else None, side)
 
 
 def _part(side: str, preview: Preview | None) -> Part | None:
