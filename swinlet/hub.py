@@ -99,9 +99,10 @@ def upload(model: str, files: Mapping[str, bytes], *, private: bool, message: st
     with _explained(model):
         from huggingface_hub import CommitOperationAdd, get_token
 
-        if get_token() is None:
+        token = get_token()
+        if token is None:
             raise HubError(f"{model}: nobody is logged in: {_LOGIN}")
-        if not (get_token() or "").isascii():
+        if not token.isascii():
             raise HubError(f"{model}: the token has characters that no token has: {_LOGIN}")
         api = _api(model)
         existed = api.repo_exists(model)

@@ -33,6 +33,8 @@ PTH_METADATA = "swinlet"
 """Where a .pth that ``swinlet export`` wrote keeps, beside the weights, what a .safetensors has as metadata."""
 
 _EXPORTED = (".onnx", ".xml")
+_LARGEST = {"upscale": 8, "img_size": 2**16, "window_size": 2**8 - 1}
+"""Sizes that are believed: images are padded to whole windows, so a file could ask for any amount of memory."""
 _LISTED = 4  # tensors named in a message
 _PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -352,10 +354,10 @@ def _as_recorded(record: object) -> Recorded:
     return Recorded(
         net_type if isinstance(net_type, str) else None,
         float(cast("float", img_range)) if is_range else None,
-        *(_as_size(values.get(key)) for key in ("upscale", "img_size", "window_size")),
+        **{key: _as_size(values.get(key), limit) for key, limit in _LARGEST.items()},
         options_sha256=digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None,
     )
 
 
-def _as_size(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1e6 else None
+def _as_size(value: object, limit: int) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= limit else None

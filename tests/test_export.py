@@ -161,6 +161,14 @@ class TestWeightFiles:
         assert swinlet_export(file, "--out", again).exit_code == 0
         assert sha256_of(again) == sha256_of(file)
 
+    def test_a_recorded_window_asks_for_no_memory(self, tmp_path: Path) -> None:
+        net = network(img_size=4)
+        weights = saved(tmp_path, net)
+        record = {"net_type": net_type_of(net), **net.config}
+        for window, found in ((6, 6), (10**5, 4), (True, 4), (-8, 4)):
+            (tmp_path / "1.json").write_text(json.dumps({"network": record | {"window_size": window}}))
+            assert open_weights(weights, "x")[0].window_size == found
+
     def test_masks_are_small(self, tmp_path: Path) -> None:
         weights = saved(tmp_path, network(window_size=8, img_size=128))
         assert swinlet_export(weights, "--out", tmp_path / "x.safetensors").exit_code == 0

@@ -381,6 +381,18 @@ class TestLoaderProcesses:
         loader.kill()
         loader.join()
 
+    def test_without_loader_processes_nobody_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def waited(*_: object) -> None:
+            pytest.fail("there is nobody to wait for")
+
+        def batches() -> Iterator[Any]:
+            raise OSError(errno.EIO, "Input/output error")
+            yield
+
+        monkeypatch.setattr(select_dataset, "wait", waited)
+        with pytest.raises(OSError, match="Input/output error"):
+            select_dataset._take(batches(), [])
+
     def test_without_shared_memory(self, many: Path, mounts: Mounts, tmp_path: Path) -> None:
         mounts.sh("mount -t tmpfs -o size=100k none /dev/shm")
         message = Training(small(many, tmp_path, workers=1), tmp_path / "o.json", *mounts.way).end(1)

@@ -241,11 +241,12 @@ def _take(batches: Iterator[dict[str, Any] | DataError], loaders: Collection[Bas
     except (RuntimeError, OSError, EOFError):
         # Torch's own watch, the only one on Windows and for a process that ended by itself; or the connection to one
         # that dies: what it has open is closed before it has ended.
-        closed = wait([process.sentinel for process in loaders], _DYING)
-        for process in loaders:
-            if process.sentinel in closed:
-                process.join(_DYING)
-        _refuse_dead(loaders, even_in_peace=True)
+        if loaders:
+            closed = wait([process.sentinel for process in loaders], _DYING)
+            for process in loaders:
+                if process.sentinel in closed:
+                    process.join(_DYING)
+            _refuse_dead(loaders, even_in_peace=True)
         raise
     if isinstance(batch, DataError):
         # Not the object itself: this frame would keep it, its traceback the frame, and both the loader's processes.
