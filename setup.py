@@ -3,11 +3,13 @@
 Everything else about the package is in pyproject.toml. SWINLET_NATIVE=0 leaves the kernels out.
 """
 
+import copy
 import os
 import platform
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("swinlet/kernels/native")
 FLAGS = [
@@ -38,7 +40,18 @@ def extension(level: str, flags: list[str]) -> Extension:
     )
 
 
+class BuildApart(build_ext):
+    """Object files of each library in a folder of its own: all are compiled from the same source, at the same time."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Build one library; called by several threads at once."""
+        own = copy.copy(self)
+        own.build_temp = os.path.join(self.build_temp, ext.name)
+        super(BuildApart, own).build_extension(ext)
+
+
 setup(
+    cmdclass={"build_ext": BuildApart},
     ext_modules=[extension(*item) for item in LEVELS.items()] if os.environ.get("SWINLET_NATIVE") != "0" else [],
     options={"build_ext": {"parallel": os.cpu_count()}},
 )
