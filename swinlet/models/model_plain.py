@@ -21,12 +21,13 @@ from swinlet.distillation import Combination, TrainingTask, restored, stored_fea
 from swinlet.distillation.task import PIXEL
 from swinlet.errors import CheckpointError, TrainingError
 from swinlet.models.image_network import ImageNetwork
+from swinlet.models.init_teacher import start_from_teacher
 from swinlet.models.network_swinir import SwinIR, to_tokens
 from swinlet.models.network_translator import Translator
 from swinlet.models.optimizer import define_optimizer, load_moments, moments_of, take_moments
 from swinlet.models.regularizers import push_singular_values, push_weights
 from swinlet.models.select_network import check_recorded, define_G
-from swinlet.models.select_teacher import define_teacher
+from swinlet.models.select_teacher import define_teacher, open_teacher
 from swinlet.models.transformer import DropPath
 from swinlet.options import Options, PathOptions, Precision
 from swinlet.schedules import learning_rate
@@ -118,6 +119,10 @@ class ModelPlain:
     def _start_from(self, path: PathOptions) -> torch.optim.Optimizer:
         """Load the files that ``path`` names; return the optimiser."""
         train = self.opt.train
+        if self.opt.netG.init_type == "teacher" and path.pretrained_netG is None:
+            for source in path.teachers:
+                start_from_teacher(self.netG, open_teacher(source, self.opt))
+                LOGGER.info("first weights: those of %s", source)
         if path.pretrained_netG is not None:
             _load(self.netG, path.pretrained_netG, "path.pretrained_netG", train.G_param_strict)
         if self.netP is not None and path.pretrained_netP is not None:
@@ -183,7 +188,7 @@ class ModelPlain:
             # The wrapper takes the mean of the processes' gradients, with those of the last part.
             waits = nullcontext() if part is parts[-1] else self._accelerator.no_sync(self._wrapped_task)
             with waits:
-                E, of_part = self._learn(self._wrapped_task, step, part)
+                E, of_part = self._learn(step, part, self._wrapped_task)
                 total = functools.reduce(torch.add, of_part.values())
                 self._accelerator.backward(total * (share * self.processes.count))
             for name, loss in of_part.items():
@@ -219,13 +224,13 @@ class ModelPlain:
         weights = list(self.netG.parameters())
         total = torch.zeros(sum(weight.numel() for weight in weights), device=self.device)
         for part in self._parts():
-            loss = self._learn(self._task, step, part, only=which)[1][which] * (len(part) / self._batch)
+            loss = self._learn(step, part, self._task, which)[1][which] * (len(part) / self._batch)
             gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
             total += torch.cat([gradient.flatten() for gradient in gradients])
         return float(get_total_norm([self.processes.sum(total)]))
 
     def _learn(
-        self, task: TrainingTask, step: int, part: range, only: str | None = None
+        self, step: int, part: range, task: TrainingTask, only: str | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The student's images of a part of the batch, and its losses: see ``TrainingTask``."""
         seed_drop_path(self.opt.train.manual_seed, step)

@@ -60,7 +60,7 @@ def _networks(opt: Options) -> Iterator[str]:
             continue
         for name in _given(network, ("init_bn_type",)):
             yield f"{section}.{name} (SwinIR has no batch normalisation)"
-        if network.init_type in ("default", "interpolation"):
+        if network.init_type in ("default", "interpolation", "teacher"):
             for name in _given(network, ("init_gain",)):
                 yield f"{section}.{name} (init_type is {network.init_type!r})"
     if opt.netG.init_type != "default" and opt.path.pretrained_netG is not None and opt.train.G_param_strict:
@@ -81,9 +81,9 @@ def _distillation(opt: Options) -> Iterator[str]:
     if not train.needs_teacher:
         for name in _given(train, ("teacher_precision",)):
             yield f"train.{name} ({reason})"
-        for name in _given(opt.path, ("pretrained_netTeacher",)):
+        for name in () if opt.starts_from_teacher else _given(opt.path, ("pretrained_netTeacher",)):
             yield f"path.{name} ({reason})"
-        for name in _given(opt, ("netTeacher",)):
+        for name in () if opt.starts_from_teacher else _given(opt, ("netTeacher",)):
             yield f"{name} ({reason})"
         if opt.datasets.train is not None:
             for name in _given(opt.datasets.train, ("dataroot_T",)):
@@ -131,11 +131,10 @@ def _schedules(opt: Options) -> Iterator[str]:
 
 def _stored(opt: Options) -> Iterator[str]:
     reason = "datasets.train.dataroot_T has the teacher's answers"
-    for section, prefix, names in (
-        (opt.train, "train.", ("teacher_precision",)),
-        (opt.path, "path.", ("pretrained_netTeacher",)),
-        (opt, "", ("netTeacher",)),
-    ):
+    network = (
+        () if opt.starts_from_teacher else ((opt.path, "path.", ("pretrained_netTeacher",)), (opt, "", ("netTeacher",)))
+    )
+    for section, prefix, names in ((opt.train, "train.", ("teacher_precision",)), *network):
         for name in _given(section, names):
             yield f"{prefix}{name} ({reason})"
 

@@ -309,6 +309,7 @@ class NetworkOptions(Section):
     init_type: Literal[
         "default",
         "interpolation",
+        "teacher",
         "normal",
         "uniform",
         "xavier_normal",
@@ -317,7 +318,9 @@ class NetworkOptions(Section):
         "kaiming_uniform",
         "orthogonal",
     ] = Field(
-        default="default", description="First weights; 'interpolation' starts as bilinear upsampling (with a warm-up)."
+        default="default",
+        description="First weights; 'interpolation' starts as bilinear upsampling (with a warm-up), 'teacher' with "
+        "blocks of a teacher of the same width.",
     )
     init_bn_type: str | None = Field(default=None, description="Of batch normalisation, which SwinIR has not.")
     init_gain: PositiveFloat | None = Field(default=None, description="Gain of the classic init_type values; 0.2.")
@@ -679,6 +682,7 @@ class Options(Section):
             keys = ("train.gradient_accumulation_steps", "datasets.train.dataloader_batch_size")
             yield Conflict(keys, f"{parts} parts of {train.dataloader_batch_size} patches")
         yield from self._conflicts_of_graph()
+        yield from self._conflicts_of_first_weights()
         unlabelled = "unlabelled" in self.train.distillation_types
         if unlabelled and self.datasets.unlabelled is None:
             keys = ("datasets.unlabelled", "train.distillation_type")
@@ -688,6 +692,15 @@ class Options(Section):
             yield Conflict(keys, "torch's static graph knows no parts of a batch")
         if patch % self.scale:
             yield Conflict(("datasets.train.H_size", "scale"), f"{patch} is not a multiple of scale {self.scale}")
+
+    def _conflicts_of_first_weights(self) -> Iterator[Conflict]:
+        teachers = self.path.teachers
+        if self.starts_from_teacher and len(teachers) != 1:
+            keys = ("netG.init_type", "path.pretrained_netTeacher")
+            has = f"{len(teachers)} teachers, but it starts from one" if teachers else "'teacher', but there is no file"
+            yield Conflict(keys, f"{has}: name one in path.pretrained_netTeacher")
+        if self.netTeacher is not None and self.netTeacher.init_type == "teacher":
+            yield Conflict(("netTeacher.init_type",), "'teacher' is a start for students")
 
     def _conflicts_of_graph(self) -> Iterator[Conflict]:
         if not self.use_static_graph:
@@ -732,6 +745,11 @@ class Options(Section):
     def teacher_is_asked(self) -> bool:
         """Whether the teacher's network is needed: nothing is stored, or not all that is asked."""
         return self.train.needs("network") or (self.train.needs_teacher and not self.teacher_is_stored)
+
+    @property
+    def starts_from_teacher(self) -> bool:
+        """Whether the student's first weights are the teacher's."""
+        return self.netG.init_type == "teacher" and self.path.pretrained_netG is None
 
     @property
     def features_are_stored(self) -> bool:
