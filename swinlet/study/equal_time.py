@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from swinlet.errors import DataError
 from swinlet.study.plan import Run, progress_of
-from swinlet.study.speed import seconds_per_step
 from swinlet.study.spec import Study, Variant
+from swinlet.study.speed import seconds_per_step
 from swinlet.utils.files import MAX_RECORD, locked, read_regular, write_text
 
 LOGGER = logging.getLogger("swinlet")
@@ -81,8 +81,8 @@ class EqualTime:
             return {str(name): Decision.model_validate(decision) for name, decision in content.items()}
         except (OSError, ValueError, AttributeError, RecursionError, ValidationError) as error:
             raise DataError(
-                f"{self._file}: not readable ({error}): remove it; iterations are then decided anew, and runs that were "
-                "trained with other ones are refused"
+                f"{self._file}: not readable ({error}): remove it; iterations are then decided anew, and runs that "
+                "were trained with other ones are refused"
             ) from error
 
     def decide(self) -> None:
@@ -94,7 +94,7 @@ class EqualTime:
         with locked(self._study.out / _LOCK, wait=True):  # other shards decide, too
             decisions = {**found, **self.decisions()}
             content = {name: decision.model_dump(mode="json") for name, decision in decisions.items()}
-            write_text(self._file, json.dumps(content, indent=1) + "\n")
+            write_text(self._file, json.dumps(content, indent=1) + "\n", shared=True)
         for name in found:
             decision = decisions[name]
             LOGGER.info(

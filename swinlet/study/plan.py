@@ -135,6 +135,39 @@ class Progress:
         """Nothing is left to train."""
         return self.total_iter is not None and self.step >= self.total_iter
 
+    @property
+    def state(self) -> str:
+        """For people."""
+        if self.is_finished:
+            return "finished"
+        total = "? (not decided yet)" if self.total_iter is None else str(self.total_iter)
+        at_work = ", at work or ended without a word" if self.is_locked else ""
+        return f"{'new' if self.step == 0 else f'stopped at {self.step}'} of {total}{at_work}"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A row of the plan.
+
+    Attributes:
+        run: the run.
+        progress: how far it is.
+        waits_for: runs that have to be finished before its iterations can be decided.
+        is_here: it belongs to the shard.
+    """
+
+    run: Run
+    progress: Progress
+    waits_for: tuple[Run, ...]
+    is_here: bool
+
+    @property
+    def state(self) -> str:
+        """For people."""
+        if self.waits_for:
+            return f"waits for {' and '.join(run.name for run in self.waits_for)}"
+        return self.progress.state
+
 
 def progress_of(run: Run, total_iter: int | None) -> Progress:
     """Look at a run's folder. Checkpoints that are not whole count for nothing; the training tells of them."""
@@ -147,7 +180,7 @@ def write_options(run: Run, options: Options) -> None:
     refuse_changed_options([(run, options)])
     if not run.folder.exists() or not run.option_file.exists():
         tree = options.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        write_text(run.option_file, json.dumps(tree, indent=2) + "\n")
+        write_text(run.option_file, json.dumps(tree, indent=2) + "\n", shared=True)
 
 
 def refuse_changed_options(runs: Sequence[tuple[Run, Options]]) -> None:

@@ -161,7 +161,8 @@ def load_study(path: Path) -> Study:
     tree.pop("$schema", None)  # relative to the base
     parse_options(tree, str(base))
     tree = _with_changes(tree, _checked_changes(section.options, OWN_KEYS, f"{path}: options"))
-    parse_options(tree, f"{path}: options, on {base}")
+    if parse_options(tree, f"{path}: options, on {base}").datasets.train is None:
+        raise OptionError(f"{base}: datasets.train: missing: there is nothing to train on")
     teacher = section.teacher
     return Study(
         path=path,

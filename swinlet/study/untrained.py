@@ -39,16 +39,16 @@ class UntrainedTeacher:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(SEED)
                 network = self.kind(**self.config)
-            write_bytes(self.path, as_safetensors(network.eval()))
+            write_bytes(self.path, as_safetensors(network.eval()), shared=True)
 
 
 def untrained_teacher(options: Options, out: Path) -> UntrainedTeacher:
-    """The architecture of the options' own teacher if that is a SwinIR, else the preset of students.
+    """The architecture of the options' own teacher if that is a SwinIR, else of ``netTeacher`` or the students' preset.
 
     Raises:
         CheckpointError: the teacher cannot be read.
     """
-    network = _own_teacher(options) or define_G(options.completed(NetworkOptions()))
+    network = _own_teacher(options) or define_G(options.completed(options.netTeacher or NetworkOptions()))
     name = net_type_of(network)
     digest = hashlib.sha256(json.dumps(network.config, sort_keys=True).encode()).hexdigest()[:8]
     return UntrainedTeacher(out / f"untrained_teacher_{name}_{digest}.safetensors", type(network), network.config)

@@ -1,0 +1,56 @@
+"""``swinlet study``: what helps, told from luck."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from swinlet.cli.common import report_problems, user_errors
+from swinlet.cli.parameters import Download
+from swinlet.utils.console import LOGGER
+
+
+def study_command(
+    study_file: Annotated[Path, typer.Argument(help="Study file (JSON with comments).", metavar="STUDY.json")],
+    shard: Annotated[
+        str, typer.Option("--shard", help="Train only a part of the runs, the 2nd of 8.", metavar="NUMBER/COUNT")
+    ] = "1/1",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, and show the runs; write nothing.")] = False,
+    results_only: Annotated[
+        bool, typer.Option("--results-only", help="Train nothing; score what is complete.")
+    ] = False,
+    download: Download = False,
+) -> None:
+    """Train variants with several seeds, and tell what their differences are worth.
+
+    Runs that are finished are skipped, others go on where they were. Exit code 2 if a run failed or could not be
+    scored; the others are, all the same.
+    """
+    with user_errors():
+        from swinlet.study.plan import parse_shard
+        from swinlet.study.run import OneByOne, StudyRunner
+        from swinlet.study.scores import Scorer
+        from swinlet.study.spec import load_study
+        from swinlet.study.tables import as_text, plan_text
+        from swinlet.study.training import StudyStoppedError, problems_of
+
+        runner = StudyRunner(load_study(study_file), parse_shard(shard))
+        scorer = Scorer(runner.study, download=download)
+        if dry_run:
+            typer.echo(plan_text(runner.plan()))
+            report_problems(scorer.problems)
+            return
+        problems: list[str] = []
+        if not results_only:
+            report_problems(scorer.problems)
+            try:
+                outcomes, waiting = runner.train(OneByOne())
+            except StudyStoppedError as error:
+                LOGGER.info("study stopped by %s; start the same command again to go on", error)
+                raise typer.Exit(128 + error.number) from error
+            problems = problems_of(outcomes)
+            for planned in waiting:
+                LOGGER.info("%s: %s: start the command again when they are finished", planned.run.name, planned.state)
+        results = runner.results(scorer)
+        typer.echo(as_text(results))
+        report_problems([*problems, *results.problems])
