@@ -61,6 +61,7 @@ def gather(study: Study, runs: Sequence[Run], equal_time: EqualTime, scorer: Sco
         study=str(study.path),
         study_sha256=study.sha256,
         base=str(study.base),
+        base_sha256=study.base_sha256,
         out=str(study.out),
         reference=study.reference,
         seeds=study.seeds,

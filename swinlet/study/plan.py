@@ -176,11 +176,16 @@ def progress_of(run: Run, total_iter: int | None) -> Progress:
 
 
 def write_options(run: Run, options: Options) -> None:
-    """Write the run's option file, unless it has been trained with it."""
+    """Write the run's option file, unless it is there.
+
+    Raises:
+        OptionError: see ``refuse_changed_options``.
+    """
     refuse_changed_options([(run, options)])
-    if not run.folder.exists() or not run.option_file.exists():
-        tree = options.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        write_text(run.option_file, json.dumps(tree, indent=2) + "\n", shared=True)
+    tree = options.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    text = json.dumps(tree, indent=2) + "\n"
+    if not run.option_file.exists() or run.option_file.read_text(encoding="utf-8", errors="replace") != text:
+        write_text(run.option_file, text, shared=True)
 
 
 def refuse_changed_options(runs: Sequence[tuple[Run, Options]]) -> None:
@@ -203,7 +208,7 @@ def refuse_changed_options(runs: Sequence[tuple[Run, Options]]) -> None:
 
 
 def _changes_since(run: Run, options: Options) -> list[str]:
-    """Keys that differ from those of what is in the run's folder."""
+    """Keys that differ from those of what is in the run's folder, but for where that is: a study may be moved."""
     if not run.folder.exists():
         return []
     saved = [load_options(run.option_file)] if run.option_file.exists() else []
@@ -211,7 +216,8 @@ def _changes_since(run: Run, options: Options) -> list[str]:
     if sealed is not None and sealed.options:
         saved.append(_parsed(sealed.options, run))
     new = options.model_dump(mode="json")
-    return list(dict.fromkeys(text for old in saved for text in changed_keys(old.model_dump(mode="json"), new)))
+    changes = [text for old in saved for text in changed_keys(old.model_dump(mode="json"), new)]
+    return list(dict.fromkeys(text for text in changes if not text.startswith("path.root:")))
 
 
 def _parsed(options: dict[str, Any], run: Run) -> Options:

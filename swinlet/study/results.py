@@ -233,7 +233,7 @@ class StudyResults(Record):
     Attributes:
         format: of this file.
         study, study_sha256: the study file.
-        base: its option file.
+        base, base_sha256: its option file.
         out: its folder.
         reference: the variant that others are compared with.
         seeds: of the study.
@@ -252,6 +252,7 @@ class StudyResults(Record):
     study: str
     study_sha256: str
     base: str
+    base_sha256: str
     out: str
     reference: str
     seeds: tuple[int, ...]

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from swinlet.errors import DataError
+from swinlet.errors import CheckpointError, DataError
 from swinlet.evaluation.models import Contender, NamedFile, open_contenders
 from swinlet.evaluation.scoring import score_testset
 from swinlet.evaluation.testsets import OpenTestSet, open_testset
@@ -107,11 +107,25 @@ class Scorer:
     Args:
         study: the study.
         download: let a ``hf://`` teacher be fetched.
+
+    Attributes:
+        testsets: those that can be used.
+        problems: what is wrong with others, and with the teacher.
     """
 
     def __init__(self, study: Study, *, download: bool = False) -> None:
-        self._study, self._download = study, download
+        self._study = study
         self.testsets, self.problems = open_testsets(study)
+        self._key = f"{study.path}: teacher"
+        self._teacher: Path | None = None
+        if study.teacher is not None:
+            try:
+                path = find_weights(study.teacher, self._key, download=download, tell=self.problems.append)
+                if not path.is_file():
+                    raise CheckpointError(f"{self._key}: {path}: no such file")
+                self._teacher = path
+            except CheckpointError as error:
+                self.problems.append(str(error))
 
     @cached_property
     def restore(self) -> RestoreOptions:
@@ -128,17 +142,17 @@ class Scorer:
         return self._scores(folder / SCORES_FILE, NamedFile(str(weights), name, name), weights)
 
     def teacher(self) -> ScoresFile | None:
-        """Of the study's teacher; None where it has none.
+        """Of the study's teacher; None where it has none, or its file is not there.
 
         Raises:
-            SwinletError: it cannot be found or opened.
+            SwinletError: it cannot be opened.
         """
-        word = self._study.teacher
-        if word is None:
-            return None
-        key = f"{self._study.path}: teacher"
-        path = find_weights(word, key, download=self._download, tell=self.problems.append)
-        return self._scores(self._study.out / TEACHER_FILE, NamedFile(str(path), origin=key), path)
+        path = self._teacher
+        return (
+            None
+            if path is None
+            else self._scores(self._study.out / TEACHER_FILE, NamedFile(str(path), origin=self._key), path)
+        )
 
     def bicubic(self) -> ScoresFile:
         """Of bicubic interpolation."""

@@ -118,7 +118,7 @@ class Study:
 
     Attributes:
         path, sha256: of the study file.
-        base: the option file.
+        base, base_sha256: the option file.
         out: folder of everything that is written.
         seeds: in the order in which they are trained.
         reference: name of the variant that others are compared with.
@@ -131,6 +131,7 @@ class Study:
     path: Path
     sha256: str
     base: Path
+    base_sha256: str
     out: Path
     seeds: tuple[int, ...]
     reference: str
@@ -168,6 +169,7 @@ def load_study(path: Path) -> Study:
         path=path,
         sha256=_sha256(path),
         base=base,
+        base_sha256=_sha256(base),
         out=section.out,
         seeds=section.seeds,
         reference=section.reference,

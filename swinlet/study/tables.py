@@ -1,5 +1,6 @@
 """A study's plan and results for people: text for the terminal, Markdown that can be committed as it is."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -56,11 +57,14 @@ def as_markdown(results: StudyResults) -> str:
     parts += ["## Cost", piped(cost_table(results))]
     for heading, lines in _sections(results):
         parts += [f"## {heading}", _bullets(lines)]
-    parts += ["## Variants", _bullets(_variant_lines(results)), "## Runs", piped(run_table(results.runs))]
+    parts += ["## Variants", _bullets(list(_variant_lines(results))), "## Runs", piped(run_table(results.runs))]
     parts.append("Each was trained by (checksums are the beginnings of sha256; results.json has them whole):")
     parts.append("\n".join(["```text", *(run.command for run in results.runs), "```"]))
     provenance = [f"{key}: {value}" for key, value in results.provenance.items() if value not in (None, False)]
-    files = [f"study file: {results.study}, sha256 {results.study_sha256}", f"base: {results.base}"]
+    files = [
+        f"study file: {results.study}, sha256 {results.study_sha256}",
+        f"base: {results.base}, sha256 {results.base_sha256}",
+    ]
     if results.teacher is not None:
         files.append(f"teacher: {results.teacher}, sha256 {results.teacher_sha256}")
     parts += ["## Provenance", _bullets([*files, *provenance])]
@@ -192,8 +196,9 @@ def run_table(runs: Sequence[RunRecord]) -> Table:
 
 
 def _variant_lines(results: StudyResults) -> Iterator[str]:
+    """What each variant is."""
     for variant in results.variants:
-        text = f"{variant.name}: {', '.join(f'`{change}`' for change in variant.changes) or 'the base as it is'}"
+        text = f"{variant.name}: {', '.join(variant.changes) or 'the base as it is'}"
         if variant.has_untrained_teacher:
             text += "; its teacher has random weights"
         if variant.equal_time is not None:
@@ -233,8 +238,10 @@ def _notes(results: StudyResults) -> Iterator[str]:
         yield f"Not paired by first weights, which are their own: {', '.join(own)}."
 
 
-def _bullets(lines: Sequence[str] | Iterator[str]) -> str:
-    return "\n".join(f"- {' '.join(line.split())}" for line in lines)
+def _bullets(lines: Sequence[str]) -> str:
+    """A list in Markdown; what would be markup in a line is text."""
+    escaped = [re.sub(r"([\\*`<\[])", r"\\\1", line) for line in lines]
+    return "\n".join(f"- {' '.join(line.split())}" for line in escaped)
 
 
 def _listed(lines: Sequence[str]) -> str:
