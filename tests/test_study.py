@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +64,10 @@ def study(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
-@pytest.fixture
-def said() -> Callable[..., tuple[int, str]]:
+def said(*arguments: object) -> tuple[int, str]:
     """``study``, and what it logs."""
-
-    def call(*arguments: object) -> tuple[int, str]:
-        result = CliRunner().invoke(app, ["study", *map(str, arguments)])
-        return result.exit_code, result.output
-
-    return call
+    result = CliRunner().invoke(app, ["study", *map(str, arguments)])
+    return result.exit_code, result.output
 
 
 Trained = list[str]
@@ -263,7 +258,7 @@ class TestScores:
         assert results.runs[0].weights.endswith("6_G.pth")
         assert results.testsets[0].variants[0].psnr_y != before.testsets[0].variants[0].psnr_y
 
-    def test_weights_that_cannot_be_opened_are_told(self, copied: Path, said: Callable[..., tuple[int, str]]) -> None:
+    def test_weights_that_cannot_be_opened_are_told(self, copied: Path) -> None:
         copied.write_text(json.dumps(json.loads(copied.read_text()) | {"teacher": "nothing.pth"}))
         code, output = said(copied, "--results-only")
         assert code == 2
@@ -272,7 +267,7 @@ class TestScores:
         assert results_of(copied).testsets[0].teacher is None
         assert results_of(copied).testsets[0].variants[1].difference is not None
 
-    def test_a_test_set_that_is_missing(self, copied: Path, said: Callable[..., tuple[int, str]]) -> None:
+    def test_a_test_set_that_is_missing(self, copied: Path) -> None:
         copied.write_text(json.dumps(json.loads(copied.read_text()) | {"testsets": ["nowhere"]}))
         code, output = said(copied)
         assert code == 2
@@ -326,9 +321,7 @@ class TestGoingOn:
             "Not paired by first weights, which are their own: slow." in (copied.parent / "out/results.md").read_text()
         )
 
-    def test_changed_options_are_refused(
-        self, copied: Path, trained: Trained, said: Callable[..., tuple[int, str]]
-    ) -> None:
+    def test_changed_options_are_refused(self, copied: Path, trained: Trained) -> None:
         content = json.loads(copied.read_text())
         content["variants"]["response"]["options"]["train.distill_lossfn_weight"] = 0.5
         copied.write_text(json.dumps(content))
@@ -353,12 +346,7 @@ class TestGoingOn:
         assert load_options(file).train.total_iter == 6
 
     def test_a_run_that_fails_stops_no_other(
-        self,
-        photos: Path,
-        teacher_file: Path,
-        tmp_path: Path,
-        trained: Trained,
-        said: Callable[..., tuple[int, str]],
+        self, photos: Path, teacher_file: Path, tmp_path: Path, trained: Trained
     ) -> None:
         other = {"options": {"netG.embed_dim": 13}}  # not divisible by the heads
         path = write_study(tmp_path, photos, teacher_file, seeds=[1], variants={"wrong": other, **VARIANTS})
@@ -370,9 +358,7 @@ class TestGoingOn:
         assert results.missing == ("wrong, seed 1: new of 6",)
         assert "wrong: no seed on test that none has, too." in output
 
-    def test_a_run_that_another_process_trains_is_passed_over(
-        self, copied: Path, trained: Trained, said: Callable[..., tuple[int, str]]
-    ) -> None:
+    def test_a_run_that_another_process_trains_is_passed_over(self, copied: Path, trained: Trained) -> None:
         for seed in (1, 2):
             (copied.parent / f"out/runs/none/seed_{seed}/models/6.json").unlink()
         with RunLock(copied.parent / "out/runs/none/seed_1"):
@@ -386,7 +372,7 @@ class TestGoingOn:
         ) or results_of(copied).missing == ("none, seed 1: stopped at 4 of 6",)
 
     def test_files_that_are_missing_are_told_before_anything_is_trained(
-        self, photos: Path, teacher_file: Path, tmp_path: Path, trained: Trained, said: Callable[..., tuple[int, str]]
+        self, photos: Path, teacher_file: Path, tmp_path: Path, trained: Trained
     ) -> None:
         other = {"options": {"path.pretrained_netTeacher": "nothing.pth"}}
         path = write_study(tmp_path, photos, teacher_file, variants={**VARIANTS, "other": other})
@@ -421,13 +407,7 @@ class TestGoingOn:
 
 class TestControls:
     def test_equal_time(
-        self,
-        photos: Path,
-        teacher_file: Path,
-        tmp_path: Path,
-        trained: Trained,
-        monkeypatch: pytest.MonkeyPatch,
-        said: Callable[..., tuple[int, str]],
+        self, photos: Path, teacher_file: Path, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The control stands first, waits, and has as many iterations as the slower variant's time is worth."""
         speeds = {"none": 0.5, "response": 1.0}  # seconds for an iteration
