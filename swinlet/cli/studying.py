@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from swinlet.cli.common import report_problems, user_errors
+from swinlet.cli.common import INTERRUPTED, report_problems, user_errors
 from swinlet.cli.parameters import Download
 from swinlet.utils.console import LOGGER
 
@@ -41,16 +41,13 @@ def study_command(
             report_problems(scorer.problems)
             return
         problems: list[str] = []
-        if not results_only:
-            report_problems(scorer.problems)
-            try:
-                outcomes, waiting = runner.train(OneByOne())
-            except StudyStoppedError as error:
-                LOGGER.info("study stopped by %s; start the same command again to go on", error)
-                raise typer.Exit(128 + error.number) from error
-            problems = problems_of(outcomes)
-            for planned in waiting:
-                LOGGER.info("%s: %s: start the command again when they are finished", planned.run.name, planned.state)
-        results = runner.results(scorer)
+        try:
+            if not results_only:
+                report_problems(scorer.problems)
+                problems = problems_of(*runner.train(OneByOne()))
+            results = runner.results(scorer)
+        except (StudyStoppedError, KeyboardInterrupt) as error:
+            LOGGER.info("study stopped; what is saved stays, start the same command again to go on")
+            raise typer.Exit(error.code if isinstance(error, StudyStoppedError) else INTERRUPTED) from error
         typer.echo(as_text(results))
         report_problems([*problems, *results.problems])

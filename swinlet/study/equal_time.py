@@ -11,12 +11,11 @@ from swinlet.errors import DataError
 from swinlet.study.plan import Run, progress_of
 from swinlet.study.spec import Study, Variant
 from swinlet.study.speed import seconds_per_step
-from swinlet.utils.files import MAX_RECORD, locked, read_regular, write_text
+from swinlet.utils.files import MAX_RECORD, read_regular, write_text
 
 LOGGER = logging.getLogger("swinlet")
 
 FILE = "equal_time.json"
-_LOCK = ".equal_time.lock"
 
 
 class Decision(BaseModel):
@@ -91,10 +90,10 @@ class EqualTime:
         found = {variant.name: decision for variant in open_ones if (decision := self._measure(variant)) is not None}
         if not found:
             return
-        with locked(self._study.out / _LOCK, wait=True):  # other shards decide, too
-            decisions = {**found, **self.decisions()}
-            content = {name: decision.model_dump(mode="json") for name, decision in decisions.items()}
-            write_text(self._file, json.dumps(content, indent=1) + "\n", shared=True)
+        # Other shards may decide at once: from the same logs, so that it does not matter whose decision stays.
+        decisions = {**found, **self.decisions()}
+        content = {name: decision.model_dump(mode="json") for name, decision in decisions.items()}
+        write_text(self._file, json.dumps(content, indent=1) + "\n", shared=True)
         for name in found:
             decision = decisions[name]
             LOGGER.info(

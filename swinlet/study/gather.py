@@ -172,10 +172,13 @@ def _testset(
 
 
 def _comparisons(testset: TestSetResults) -> int:
-    """Intervals that were looked at."""
-    verdicts = sum(scores.difference is not None for scores in testset.variants)
-    ranked = 0 if testset.ranking is None else sum(len(rank.variants) for rank in testset.ranking.ranks) - 1
-    return verdicts + ranked
+    """Intervals over seeds that were looked at: of verdicts, and of neighbours in the ranking."""
+    found = [scores.difference for scores in testset.variants]
+    verdicts = sum(difference is not None and difference.over_seeds is not None for difference in found)
+    ranking = testset.ranking
+    if ranking is None or len(ranking.seeds) < 2:
+        return verdicts
+    return verdicts + sum(len(rank.variants) for rank in ranking.ranks) - 1
 
 
 def _variant_records(

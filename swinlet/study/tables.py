@@ -91,11 +91,9 @@ def score_table(testset: TestSetResults) -> Table:
     headings = ["", "seeds", *(HEADINGS[metric] for metric in _METRICS), "sd over seeds"]
     headings += ["difference", "95 % over seeds", "95 % over images", "of the gap", "rank"]
     table = [headings, *(_baseline_row(row) for row in testset.baselines)]
-    ranks = {
-        name: str(rank.rank)
-        for rank in (testset.ranking.ranks if testset.ranking is not None else ())
-        for name in rank.variants
-    }
+    ranking = testset.ranking
+    ranked = ranking.ranks if ranking is not None and len(ranking.seeds) > 1 else ()
+    ranks = {name: str(rank.rank) for rank in ranked for name in rank.variants}
     table += [_variant_row(scores, ranks.get(scores.variant, _NONE)) for scores in testset.variants]
     if testset.teacher is not None:
         row = _baseline_row(testset.teacher)

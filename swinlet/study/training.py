@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from swinlet.errors import CheckpointError
-from swinlet.study.plan import Run, progress_of
+from swinlet.study.plan import PlannedRun, Run, progress_of
 from swinlet.utils.run_lock import RunLock
 from swinlet.utils.signals import StopRequest, stop_signals
 
@@ -43,11 +44,14 @@ class StudyStoppedError(Exception):
 
     Args:
         number: of the signal.
+
+    Attributes:
+        code: for the shell.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.number = number
+        self.code = 128 + number
 
 
 def train_run(run: Run, total_iter: int) -> Outcome:
@@ -127,8 +131,10 @@ def _note_start(run: Run) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def problems_of(outcomes: list[Outcome]) -> list[str]:
-    """What went wrong; runs that others are at work on, or that a signal stopped, are noted in the log alone."""
+def problems_of(outcomes: Sequence[Outcome], waiting: Sequence[PlannedRun]) -> list[str]:
+    """What went wrong; what the same command does later, as others are at work or have to be first, goes to the log."""
+    for planned in waiting:
+        LOGGER.info("%s: %s: start the command again when they are finished", planned.run.name, planned.state)
     problems: list[str] = []
     for outcome in outcomes:
         if outcome.state == "failed":

@@ -7,7 +7,7 @@ from swinlet.study.student_t import MAX_SEEDS
 def verdict(variant: str, reference: str, testset: str, found: Difference | None, *, has_teacher: bool) -> str:
     """One sentence about a variant on a test set."""
     if found is None:
-        return f"{variant}: no seed on {testset} that {reference} has, too."
+        return f"{variant} and {reference} cannot be compared on {testset}: there is no seed with scores of both."
     size = f"{variant} - {reference} is {signed(found.mean)} dB"
     if found.over_seeds is None:
         return f"{size} on {testset} with seed {found.seeds[0]}: one seed tells nothing of another."
