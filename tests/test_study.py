@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -459,3 +460,84 @@ class TestControls:
         assert study(path)[0] == 0
         assert file.read_bytes() == content
         assert results_of(path).variants[2].has_untrained_teacher
+
+
+class FakeResult:
+    """What Ray tells of a trial."""
+
+    def __init__(self, config: dict[str, Any], metrics: dict[str, Any] | None, error: Exception | None) -> None:
+        self.config, self.metrics, self.error = config, metrics, error
+
+
+class FakeTune(ModuleType):
+    """As much of ray.tune as is used: trials one after the other, in this process."""
+
+    def __init__(self) -> None:
+        super().__init__("ray.tune")
+        self.resources: dict[str, float] = {}
+        self.storage = ""
+        self.ends: list[int] = []  # trials that Ray ends
+
+    def with_resources(self, trial: Any, resources: dict[str, float]) -> Any:
+        self.resources = resources
+        return trial
+
+    def grid_search(self, values: list[int]) -> list[int]:
+        return values
+
+    def RunConfig(self, storage_path: str, verbose: int) -> None:
+        self.storage = storage_path
+
+    def Tuner(self, trial: Any, param_space: dict[str, list[int]], run_config: None) -> Any:
+        def fit() -> list[FakeResult]:
+            return [self.result(trial, {"run": value}) for value in param_space["run"]]
+
+        return SimpleNamespace(fit=fit)
+
+    def result(self, trial: Any, config: dict[str, Any]) -> FakeResult:
+        if config["run"] in self.ends:
+            return FakeResult(config, None, None)
+        try:
+            return FakeResult(config, trial(config), None)
+        except Exception as error:  # as Ray does
+            return FakeResult(config, None, error)
+
+
+class TestRay:
+    @pytest.fixture
+    def tune(self, monkeypatch: pytest.MonkeyPatch) -> FakeTune:
+        tune = FakeTune()
+        monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+        monkeypatch.setitem(sys.modules, "ray.tune", tune)
+        return tune
+
+    def test_runs_are_trials(
+        self, tune: FakeTune, photos: Path, teacher_file: Path, tmp_path: Path, trained: Trained
+    ) -> None:
+        path = write_study(tmp_path, photos, teacher_file, seeds=[1])
+        assert study(path, "--ray", "--cpus-per-run", "2")[0] == 0
+        assert trained == ["none/seed_1", "response/seed_1"]
+        assert tune.resources == {"cpu": 2.0, "gpu": int(torch.cuda.is_available())}
+        assert tune.storage == str(tmp_path / "out" / "ray")
+        assert results_of(path).missing == ()
+
+    def test_trials_that_fail_or_are_ended(self, tune: FakeTune, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for seed in (1, 2):
+            (copied.parent / f"out/runs/none/seed_{seed}/models/6.json").unlink()
+
+        def fail(command: Sequence[str], _: object) -> int:
+            raise OSError("no more processes")
+
+        monkeypatch.setattr(swinlet.study.training, "_wait_for", fail)
+        tune.ends = [1]
+        code, output = said(copied, "--ray")
+        assert code == 2
+        assert "none, seed 1: failed: no more processes" in output
+        assert "none, seed 2: stopped: ended by Ray; start the command again to go on" in output
+
+    def test_ray_is_missing(self, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "ray", None)
+        monkeypatch.setitem(sys.modules, "ray.tune", None)
+        code, output = said(copied, "--ray")
+        assert code == 2
+        assert "--ray needs Ray Tune: pip install 'swinlet[ray]'" in output

@@ -19,6 +19,8 @@ def study_command(
     results_only: Annotated[
         bool, typer.Option("--results-only", help="Train nothing; score what is complete.")
     ] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Train the runs as trials of Ray Tune.")] = False,
+    cpus_per_run: Annotated[float, typer.Option(help="Processors for each, with --ray.", min=0.01)] = 1,
     download: Download = False,
 ) -> None:
     """Train variants with several seeds, and tell what their differences are worth.
@@ -28,6 +30,7 @@ def study_command(
     """
     with user_errors():
         from swinlet.study.plan import parse_shard
+        from swinlet.study.ray_tune import RayTune
         from swinlet.study.run import OneByOne, StudyRunner
         from swinlet.study.scores import Scorer
         from swinlet.study.spec import load_study
@@ -35,6 +38,7 @@ def study_command(
         from swinlet.study.training import StudyStoppedError, problems_of
 
         runner = StudyRunner(load_study(study_file), parse_shard(shard))
+        launcher = RayTune(runner.study.out, cpus_per_run) if ray else OneByOne()
         scorer = Scorer(runner.study, download=download)
         if dry_run:
             typer.echo(plan_text(runner.plan()))
@@ -44,7 +48,7 @@ def study_command(
         try:
             if not results_only:
                 report_problems(scorer.problems)
-                problems = problems_of(*runner.train(OneByOne()))
+                problems = problems_of(*runner.train(launcher))
             results = runner.results(scorer)
         except (StudyStoppedError, KeyboardInterrupt) as error:
             LOGGER.info("study stopped; what is saved stays, start the same command again to go on")

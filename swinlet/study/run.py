@@ -25,10 +25,10 @@ class Launcher(Protocol):
     """How runs are trained.
 
     Attributes:
-        at_once: how many it takes together.
+        at_once: how many it takes together; None: all.
     """
 
-    at_once: int
+    at_once: int | None
 
     def __call__(self, runs: Sequence[tuple[Run, int]]) -> list[Outcome]:
         """Train runs, each with its iterations."""
@@ -38,7 +38,7 @@ class Launcher(Protocol):
 class OneByOne:
     """Here, one run after the other."""
 
-    at_once = 1
+    at_once: int | None = 1
 
     def __call__(self, runs: Sequence[tuple[Run, int]]) -> list[Outcome]:
         """See ``Launcher``."""
@@ -95,8 +95,8 @@ class StudyRunner:
             for run, total in ready:
                 self._prepare(run, total)
                 pending.remove(run)
-            place = count - len(pending)
-            LOGGER.info("run %d of %d: %s", place, count, "; ".join(run.name for run, _ in ready))
+            names = "; ".join(run.name for run, _ in ready)
+            LOGGER.info("run %d of %d: %s", count - len(pending) - len(ready) + 1, count, names)
             outcomes += launch(ready)
 
     def results(self, scorer: Scorer) -> StudyResults:
