@@ -312,7 +312,7 @@ class TestGoingOn:
 
     def test_more_seeds_and_variants_come_on_top(self, copied: Path, trained: Trained) -> None:
         content = json.loads(copied.read_text())
-        content["variants"]["slow"] = {"options": {"train.G_optimizer_lr": 1e-5, "netG.drop_path_rate": 0.2}}
+        content["variants"]["slow"] = {"options": {"train.G_optimizer_betas": [0.8, 0.99], "netG.drop_path_rate": 0.2}}
         copied.write_text(json.dumps(content | {"seeds": [3, 1]}))
         assert study(copied)[0] == 0
         assert trained == ["none/seed_3", "response/seed_3", "slow/seed_3", "slow/seed_1"]

@@ -85,7 +85,18 @@ def test_options_of_a_run(tmp_path: Path) -> None:
     assert (opt.train.manual_seed, opt.train.total_iter, opt.train.distillation_type) == (2, 7, "response")
     assert opt.run_dir == run.folder
     assert opt.path.teachers == (Path("T.pth"),)
-    assert run.options(7, Path("W.safetensors")).path.teachers == (Path("W.safetensors"),)
+
+
+def test_another_teacher_has_no_stored_answers(tmp_path: Path) -> None:
+    stored = {"datasets.train.dataroot_T": "answers"}
+    run = plan_runs(load(tmp_path, options=stored))[0]
+    opt = run.options(7, Path("W.safetensors"))
+    assert opt.path.teachers == (Path("W.safetensors"),)
+    assert opt.datasets.train is not None
+    assert opt.datasets.train.dataroot_T is None
+    own = run.options(7).datasets.train
+    assert own is not None
+    assert own.dataroot_T == Path("answers")
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "1/0", "a/b", "-1/2", "1/2/3", ""])

@@ -53,15 +53,15 @@ class StudyRunner:
         shard: its part of the runs.
 
     Raises:
-        OptionError, CheckpointError, DataError: options that are wrong, or have changed since runs were trained with
-            them; files that are not there.
+        OptionError: options have changed since runs were trained with them.
+        CheckpointError: a teacher that is to be made untrained cannot be read.
+        DataError: what was decided of equal time cannot be read.
     """
 
     def __init__(self, study: Study, shard: Shard) -> None:
         self.study, self.shard = study, shard
         self.runs = plan_runs(study)
         self.equal_time = EqualTime(study, self.runs)
-        self._refuse_missing_files()
         self._teachers = {
             variant.name: untrained_teacher(variant.options, study.out)
             for variant in study.variants
@@ -71,7 +71,12 @@ class StudyRunner:
         refuse_changed_options([(run, self._options(run, total)) for run, total in known])
 
     def plan(self) -> list[PlannedRun]:
-        """All runs and how far they are."""
+        """All runs and how far they are.
+
+        Raises:
+            OptionError: files that they read are not there.
+        """
+        self._refuse_missing_files()
         return [self._planned(run) for run in self.runs]
 
     def train(self, launch: Launcher) -> tuple[list[Outcome], list[PlannedRun]]:
@@ -81,8 +86,10 @@ class StudyRunner:
             What became of the runs that were trained, and the runs that still have to wait.
 
         Raises:
+            OptionError: files that they read are not there; nothing was trained.
             StudyStoppedError: by a signal.
         """
+        self._refuse_missing_files()
         outcomes: list[Outcome] = []
         pending = [run for run in self.runs if self.shard.has(run) and not self._planned(run).progress.is_finished]
         count = len(pending)
@@ -92,12 +99,15 @@ class StudyRunner:
             ready = [(run, total) for run, total in totals if total is not None][: launch.at_once]
             if not ready:
                 return outcomes, [self._planned(run) for run in pending]
-            for run, total in ready:
+            place = count - len(pending) + 1
+            taken = {run.position for run, _ in ready}
+            pending = [run for run in pending if run.position not in taken]
+            left = [(run, total) for run, total in ready if not progress_of(run, total).is_finished]  # by others, since
+            for run, total in left:
                 self._prepare(run, total)
-                pending.remove(run)
-            names = "; ".join(run.name for run, _ in ready)
-            LOGGER.info("run %d of %d: %s", count - len(pending) - len(ready) + 1, count, names)
-            outcomes += launch(ready)
+            if left:
+                LOGGER.info("run %d of %d: %s", place, count, "; ".join(run.name for run, _ in left))
+                outcomes += launch(left)
 
     def results(self, scorer: Scorer) -> StudyResults:
         """Score whatever is complete, and write results.json and results.md."""

@@ -94,7 +94,8 @@ def score_table(testset: TestSetResults) -> Table:
     ranking = testset.ranking
     ranked = ranking.ranks if ranking is not None and len(ranking.seeds) > 1 else ()
     ranks = {name: str(rank.rank) for rank in ranked for name in rank.variants}
-    table += [_variant_row(scores, ranks.get(scores.variant, _NONE)) for scores in testset.variants]
+    no_share = _NONE if testset.teacher is None else "no gap"
+    table += [_variant_row(scores, ranks.get(scores.variant, _NONE), no_share) for scores in testset.variants]
     if testset.teacher is not None:
         row = _baseline_row(testset.teacher)
         table.append([*row[:6], _NONE if testset.gap is None else signed(testset.gap), *row[7:]])
@@ -105,13 +106,13 @@ def _baseline_row(baseline: Baseline) -> list[str]:
     return [baseline.label, _NONE, *_values(baseline), *[_NONE] * 6]
 
 
-def _variant_row(scores: VariantScores, rank: str) -> list[str]:
+def _variant_row(scores: VariantScores, rank: str, no_share: str) -> list[str]:
     deviation = _NONE if scores.deviation is None else f"{scores.deviation:.3f}"
     row = [scores.variant, str(len(scores.seeds)), *_values(scores), deviation]
     found = scores.difference
     if found is None:
         return [*row, *[_NONE] * 4, rank]
-    share = _NONE
+    share = no_share
     if found.share is not None:
         share = share_text(found.share)
         if found.share.low is not None and found.share.high is not None:

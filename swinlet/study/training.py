@@ -16,7 +16,7 @@ from typing import Literal
 
 from swinlet.errors import CheckpointError
 from swinlet.study.plan import PlannedRun, Run, progress_of
-from swinlet.utils.run_lock import RunLock
+from swinlet.utils.run_lock import LOCK_FILE, RunLock
 from swinlet.utils.signals import StopRequest, stop_signals
 
 LOGGER = logging.getLogger("swinlet")
@@ -106,6 +106,8 @@ def _holder(folder: Path) -> str | None:
     Raises:
         CheckpointError: the folder cannot be written.
     """
+    if not (folder / LOCK_FILE).exists():  # do not take it even for a moment: another study may be about to train
+        return None
     try:
         with RunLock(folder):
             return None
