@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "swinlet"
 LAYERS = [
     ["swinlet.__main__"],
     ["swinlet.cli"],
-    ["swinlet.report", "swinlet.publish", "swinlet.teach", "swinlet.web"],
+    ["swinlet.report", "swinlet.publish", "swinlet.study", "swinlet.teach", "swinlet.web"],
     ["swinlet.model_card"],
     ["swinlet.train", "swinlet.evaluation", "swinlet.export", "swinlet.upscale", "swinlet.installation"],
     ["swinlet.watch"],

@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 
 from swinlet.options import load_options
+from swinlet.study.plan import Shard
+from swinlet.study.run import StudyRunner
+from swinlet.study.scores import Scorer
+from swinlet.study.spec import load_study
 from swinlet.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -13,10 +17,11 @@ FILES = [
     *["train_demo", "train_teacher", "train_student_x4", "finetune_student_x4", "train_student_x2"],
     *[f"train_student_{name}" for name in STUDENTS],
 ]
+STUDIES = ["study_demo"]
 
 
 def test_no_file_is_forgotten() -> None:
-    assert sorted(path.stem for path in (ROOT / "options").glob("*_*.json")) == sorted(FILES)
+    assert sorted(path.stem for path in (ROOT / "options").glob("*_*.json")) == sorted([*FILES, *STUDIES])
 
 
 @pytest.mark.parametrize("name", STUDENTS)
@@ -55,3 +60,12 @@ def test_it_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     opt = load_options(ROOT / "options" / f"{name}.json", overrides)
     assert train(opt)
     assert (opt.run_dir / "models" / "2_E.pth").exists()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_find_what_they_need(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    study = load_study(Path("options") / f"{name}.json")
+    runs = StudyRunner(study, Shard()).plan()
+    assert len(runs) == len(study.seeds) * len(study.variants)
+    assert Scorer(study).problems == []

@@ -39,6 +39,7 @@ DOCUMENTS = [
     "docs/performance.md",
     "docs/reliability.md",
     "docs/scaling.md",
+    "docs/study.md",
     "docs/teachers.md",
     "docs/upscale.md",
     "docs/web.md",

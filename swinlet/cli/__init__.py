@@ -7,12 +7,14 @@ from swinlet.cli.common import set_up
 from swinlet.cli.judging import evaluate_command, report_command
 from swinlet.cli.learning import prepare_command, teach_command, train_command
 from swinlet.cli.sharing import export_command, push_command
+from swinlet.cli.studying import study_command
 from swinlet.cli.using import upscale_command, web_command
 
 _COMMANDS = {
     "prepare": prepare_command,
     "teach": teach_command,
     "train": train_command,
+    "study": study_command,
     "evaluate": evaluate_command,
     "upscale": upscale_command,
     "report": report_command,

@@ -26,7 +26,7 @@ SEEDS = "Intervals are over images: they tell nothing of another training seed. 
 
 def as_text(evaluation: Evaluation) -> str:
     """Aligned columns for a terminal: a table for each test set, comparisons, notes."""
-    parts = [f"{title(result, evaluation)}\n{_aligned(score_table(result, evaluation))}" for result in evaluation.sets]
+    parts = [f"{title(result, evaluation)}\n{aligned(score_table(result, evaluation))}" for result in evaluation.sets]
     for heading, lines in _sections(evaluation):
         parts.append("\n".join([heading, *(f"  {line}" for line in lines)]))
     return "\n\n".join(parts)
@@ -168,7 +168,8 @@ def _sections(evaluation: Evaluation) -> Iterator[tuple[str, list[str]]]:
         )
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> str:
+def aligned(table: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal, its first column to the left."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(row[1:], widths[1:], strict=True))])

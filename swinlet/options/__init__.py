@@ -1,7 +1,7 @@
 """Option files: JSON with comments into typed, frozen objects. Imports no torch."""
 
 from swinlet.options.effects import keys_without_effect
-from swinlet.options.load import changed_keys, load_options, parse_options, parse_section
+from swinlet.options.load import changed_keys, load_options, parse_options, parse_section, read_option_file
 from swinlet.options.reference import json_schema, markdown_reference
 from swinlet.options.schema import (
     DatasetOptions,
@@ -32,4 +32,5 @@ __all__ = [
     "markdown_reference",
     "parse_options",
     "parse_section",
+    "read_option_file",
 ]

@@ -48,7 +48,7 @@ def load_options(path: str | Path, overrides: Sequence[str] = ()) -> Options:
         OptionError: the file cannot be read or parsed, or any of its keys is wrong; all faults are named at once.
     """
     path = Path(path)
-    tree = _read(path)
+    tree = read_option_file(path)
     faults = [fault for override in overrides if (fault := _apply_override(tree, override))]
     options, more = _validate(Options, tree)
     if options is None or faults:
@@ -56,7 +56,12 @@ def load_options(path: str | Path, overrides: Sequence[str] = ()) -> Options:
     return options
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_option_file(path: Path) -> dict[str, Any]:
+    """The object that a JSON file with comments holds, its keys unchecked.
+
+    Raises:
+        OptionError: it cannot be read or parsed.
+    """
     try:
         with path.open("rb") as file:  # may be a pipe, as of a shell's <(...)
             content = file.read(MAX_BYTES + 1)

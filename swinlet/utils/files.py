@@ -73,14 +73,14 @@ def write_atomic(path: Path, write: Callable[[io.BufferedWriter], object], *, sh
     sync_folder(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, shared: bool = False) -> None:
     """``write_atomic`` of UTF-8 text; what UTF-8 cannot hold, as in file names that are not of it, becomes "?"."""
-    write_bytes(path, text.encode(errors="replace"))
+    write_bytes(path, text.encode(errors="replace"), shared=shared)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, shared: bool = False) -> None:
     """``write_atomic`` of what is in memory."""
-    write_atomic(path, lambda file: file.write(content))
+    write_atomic(path, lambda file: file.write(content), shared=shared)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,0 +1,162 @@
+"""A study from its file to its results."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from swinlet.errors import OptionError
+from swinlet.options import Options
+from swinlet.study.equal_time import EqualTime
+from swinlet.study.gather import gather
+from swinlet.study.plan import PlannedRun, Run, Shard, plan_runs, progress_of, refuse_changed_options, write_options
+from swinlet.study.results import JSON_FILE, MARKDOWN_FILE, StudyResults
+from swinlet.study.scores import Scorer
+from swinlet.study.spec import Study
+from swinlet.study.tables import as_markdown
+from swinlet.study.training import Outcome, train_run
+from swinlet.study.untrained import untrained_teacher
+from swinlet.utils.files import write_text
+
+LOGGER = logging.getLogger("swinlet")
+
+
+class Launcher(Protocol):
+    """How runs are trained.
+
+    Attributes:
+        at_once: how many it takes together; None: all.
+    """
+
+    at_once: int | None
+
+    def __call__(self, runs: Sequence[tuple[Run, int]]) -> list[Outcome]:
+        """Train runs, each with its iterations."""
+        ...
+
+
+class OneByOne:
+    """Here, one run after the other."""
+
+    at_once: int | None = 1
+
+    def __call__(self, runs: Sequence[tuple[Run, int]]) -> list[Outcome]:
+        """See ``Launcher``."""
+        return [train_run(run, total_iter) for run, total_iter in runs]
+
+
+class StudyRunner:
+    """One call of ``swinlet study``. Options of all runs are checked when it is made; nothing is written.
+
+    Args:
+        study: the study.
+        shard: its part of the runs.
+
+    Raises:
+        OptionError: options have changed since runs were trained with them.
+        CheckpointError: a teacher that is to be made untrained cannot be read.
+        DataError: what was decided of equal time cannot be read.
+    """
+
+    def __init__(self, study: Study, shard: Shard) -> None:
+        self.study, self.shard = study, shard
+        self.runs = plan_runs(study)
+        self.equal_time = EqualTime(study, self.runs)
+        self._teachers = {
+            variant.name: untrained_teacher(variant.options, study.out)
+            for variant in study.variants
+            if variant.untrained_teacher
+        }
+        known = [(run, total) for run in self.runs if (total := self.equal_time.total_iter(run.variant)) is not None]
+        refuse_changed_options([(run, self._options(run, total)) for run, total in known])
+
+    def plan(self) -> list[PlannedRun]:
+        """All runs and how far they are.
+
+        Raises:
+            OptionError: files that they read are not there.
+        """
+        self._refuse_missing_files()
+        return [self._planned(run) for run in self.runs]
+
+    def train(self, launch: Launcher) -> tuple[list[Outcome], list[PlannedRun]]:
+        """Train what is left of the shard, in order, what has to wait for other runs as soon as they are finished.
+
+        Returns:
+            What became of the runs that were trained, and the runs that still have to wait.
+
+        Raises:
+            OptionError: files that they read are not there; nothing was trained.
+            StudyStoppedError: by a signal.
+        """
+        self._refuse_missing_files()
+        outcomes: list[Outcome] = []
+        pending = [run for run in self.runs if self.shard.has(run) and not self._planned(run).progress.is_finished]
+        count = len(pending)
+        while True:
+            self.equal_time.decide()
+            totals = [(run, self.equal_time.total_iter(run.variant)) for run in pending]
+            ready = [(run, total) for run, total in totals if total is not None][: launch.at_once]
+            if not ready:
+                return outcomes, [self._planned(run) for run in pending]
+            place = count - len(pending) + 1
+            taken = {run.position for run, _ in ready}
+            pending = [run for run in pending if run.position not in taken]
+            left = [(run, total) for run, total in ready if not progress_of(run, total).is_finished]  # by others, since
+            for run, total in left:
+                self._prepare(run, total)
+            if left:
+                LOGGER.info("run %d of %d: %s", place, count, "; ".join(run.name for run, _ in left))
+                outcomes += launch(left)
+
+    def results(self, scorer: Scorer) -> StudyResults:
+        """Score whatever is complete, and write results.json and results.md."""
+        results = gather(self.study, self.runs, self.equal_time, scorer)
+        content = {JSON_FILE: results.model_dump_json(indent=1) + "\n", MARKDOWN_FILE: as_markdown(results)}
+        for name, text in content.items():
+            write_text(self.study.out / name, text, shared=True)  # shards may do so at once
+        return results
+
+    def _planned(self, run: Run) -> PlannedRun:
+        total = self.equal_time.total_iter(run.variant)
+        waits: list[Run] = []
+        if total is None:
+            needed = self.equal_time.needed(run.variant)
+            waits = [one for one in needed if not progress_of(one, one.variant.options.train.total_iter).is_finished]
+        return PlannedRun(run, progress_of(run, total), tuple(waits), self.shard.has(run))
+
+    def _options(self, run: Run, total_iter: int) -> Options:
+        teacher = self._teachers.get(run.variant.name)
+        return run.options(total_iter, None if teacher is None else teacher.path)
+
+    def _prepare(self, run: Run, total_iter: int) -> None:
+        """Write what the training reads."""
+        teacher = self._teachers.get(run.variant.name)
+        if teacher is not None:
+            teacher.write()
+        write_options(run, self._options(run, total_iter))
+
+    def _refuse_missing_files(self) -> None:
+        """Before hours of training, rather than when it is a variant's turn."""
+        faults = [
+            f"{self.study.path}: variants.{variant.name}: {key}: {path} does not exist"
+            for variant in self.study.variants
+            for key, path in _named_files(variant.options)
+            if not path.exists()
+        ]
+        if faults:
+            raise OptionError("\n".join(faults))
+
+
+def _named_files(options: Options) -> list[tuple[str, Path]]:
+    """Key and path of the weights and images that a run reads."""
+    weights = ("pretrained_netG", "pretrained_netE", "pretrained_netP", "pretrained_optimizerG")
+    found = [(f"path.{key}", getattr(options.path, key)) for key in weights]
+    found += [("path.pretrained_netTeacher", path) for path in options.path.teachers]
+    for phase in ("train", "test", "val"):
+        section = getattr(options.datasets, phase)
+        if section is not None:
+            found += [
+                (f"datasets.{phase}.{key}", getattr(section, key)) for key in ("dataroot_H", "dataroot_L", "dataroot_T")
+            ]
+    return [(key, path) for key, path in found if path is not None]
