@@ -1,6 +1,9 @@
 """The table of names: every name leads to its class, and one line makes a new distillation type trainable."""
 
+import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from torch import Tensor
@@ -53,3 +56,28 @@ def test_one_line_makes_a_distillation_type_trainable(monkeypatch: pytest.Monkey
     model.feed_data({"L": image, "H": image.repeat(1, 1, 4, 4)})
     model.optimize_parameters(1)
     assert set(model.current_log()) == {"l_g_L1", "l_g_bright", "G_loss"}
+
+
+def test_the_type_of_the_guide_for_contributors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file and its line, as they stand there."""
+    guide = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = guide[guide.index("## Add a distillation type") : guide.index("## Add a network")]
+    source, line = (
+        re.sub(r"(?m)^   ", "", block) for block in re.findall(r"   ```python\n(.*?)   ```", section, re.DOTALL)
+    )
+    found = re.fullmatch(r'"(\w+)": DistillationEntry\("([\w.]+)\.\w+", "(\w+)"\),\n', line)
+    assert found is not None
+    module = ModuleType(found[2])
+    exec(source, module.__dict__)
+    monkeypatch.setitem(sys.modules, found[2], module)
+    entry = eval(line.partition(": ")[2].rstrip().rstrip(","), {"DistillationEntry": names.DistillationEntry})
+    monkeypatch.setitem(names.DISTILLATIONS, found[1], entry)
+    net = {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 4}
+    model = swinlet.define_Model(
+        {"gpu_ids": None, "netG": net, "netTeacher": net, "train": {"distillation_type": found[1]}}
+    )
+    model.init_train()
+    image = Tensor(1, 3, 8, 8).fill_(0.5)
+    model.feed_data({"L": image, "H": image.repeat(1, 1, 4, 4)})
+    model.optimize_parameters(1)
+    assert "l_g_gradient" in model.current_log()

@@ -187,6 +187,15 @@ def test_refusals(keys: dict[str, Any], message: str, tmp_path: Path) -> None:
     assert str(tmp_path / "study.json") in str(raised.value)
 
 
+def test_types_that_are_tried(tmp_path: Path) -> None:
+    load(tmp_path)
+    found = load_study(tmp_path / "study.json", ["fakd", "response_tta"])
+    assert [variant.name for variant in found.variants] == ["none", "response", "fakd", "response_tta"]
+    assert found.variants[2].options.train.distillation_type == "fakd"
+    with pytest.raises(OptionError, match=r"variants\.fkad.*train\.distillation_type: must be one of none,"):
+        load_study(tmp_path / "study.json", ["fkad"])
+
+
 def test_faults_of_all_variants_are_told_at_once(tmp_path: Path) -> None:
     bad = {"options": {"scale": 2}}
     with pytest.raises(OptionError, match=r"(?s)variants\.one\.options\.scale.*variants\.two\.options\.scale"):

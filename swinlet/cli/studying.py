@@ -21,6 +21,10 @@ def study_command(
     ] = False,
     ray: Annotated[bool, typer.Option("--ray", help="Train the runs as trials of Ray Tune.")] = False,
     cpus_per_run: Annotated[float, typer.Option(help="Processors for each, with --ray.", min=0.01)] = 1,
+    tried: Annotated[
+        list[str] | None,
+        typer.Option("--try", help="A distillation type that is a variant, too; repeat for more.", metavar="TYPE"),
+    ] = None,
     download: Download = False,
 ) -> None:
     """Train variants with several seeds, and tell what their differences are worth.
@@ -37,7 +41,7 @@ def study_command(
         from swinlet.study.tables import as_text, plan_text
         from swinlet.study.training import StudyStoppedError, problems_of
 
-        runner = StudyRunner(load_study(study_file), parse_shard(shard))
+        runner = StudyRunner(load_study(study_file, tried or []), parse_shard(shard))
         launcher = RayTune(runner.study.out, cpus_per_run) if ray else OneByOne()
         scorer = Scorer(runner.study, download=download)
         if dry_run:

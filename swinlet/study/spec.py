@@ -150,13 +150,21 @@ class Study:
         return self.variant(self.reference).options
 
 
-def load_study(path: Path) -> Study:
+def load_study(path: Path, tried: Sequence[str] = ()) -> Study:
     """Read a study file (JSON with comments) and its base, and check the options of all variants.
+
+    Args:
+        path: the file.
+        tried: distillation types that are variants as well, under their own names.
 
     Raises:
         OptionError: naming every fault by variant and key.
     """
-    section = parse_section(StudySection, read_option_file(path), str(path))
+    content = read_option_file(path)
+    if tried and isinstance(content.get("variants"), dict):
+        given = cast("dict[str, Any]", content["variants"])
+        content["variants"] = given | {name: {"options": {"train.distillation_type": name}} for name in tried}
+    section = parse_section(StudySection, content, str(path))
     base = path.parent / section.base
     tree = read_option_file(base)
     tree.pop("$schema", None)  # relative to the base
