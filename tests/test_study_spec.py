@@ -192,7 +192,7 @@ def test_types_that_are_tried(tmp_path: Path) -> None:
     found = load_study(tmp_path / "study.json", ["fakd", "response_tta"])
     assert [variant.name for variant in found.variants] == ["none", "response", "fakd", "response_tta"]
     assert found.variants[2].options.train.distillation_type == "fakd"
-    with pytest.raises(OptionError, match=r"variants\.fkad.*train\.distillation_type: must be one of none,"):
+    with pytest.raises(OptionError, match=r"(?s)variants\.fkad.*train\.distillation_type: must be one of none,"):
         load_study(tmp_path / "study.json", ["fkad"])
 
 
