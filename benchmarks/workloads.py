@@ -109,7 +109,7 @@ def _step(student: SwinIR, teacher: SwinIR, x: Tensor) -> None:
         image, features = teacher.eval()(x, return_features=True)
     estimate, own = student(x, return_features=True)
     taught = features[: len(own)]
-    translated = Translator([tokens.shape[2] for tokens in taught], own[0].shape[2])(taught)
+    translated = Translator([(tokens.shape[2], own[0].shape[2]) for tokens in taught])(taught)
     torch.stack(
         [(estimate - image).sum(), *((a - b).sum() for a, b in zip(own, translated, strict=True))]
     ).sum().backward()

@@ -9,13 +9,13 @@ from typing import Literal
 from swinlet.checkpoint import SealedSet, newest_sealed, prune, unsealed_steps
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.data.select_dataset import Phase, define_Datasets, training_batches
-from swinlet.distillation import select_distillation
 from swinlet.errors import CheckpointError, OptionError, SwinletError, TrainingError
 from swinlet.metrics import Scores
 from swinlet.models.cost import parameter_count
 from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
 from swinlet.options import Options, TrainOptions, changed_keys, keys_without_effect
+from swinlet.options.names import DISTILLATIONS
 from swinlet.utils.console import TrainingBar
 from swinlet.utils.device import join_processes
 from swinlet.utils.files import sha256_of
@@ -64,7 +64,7 @@ def train(opt: Options) -> bool:
         testing = Testing(model, datasets, opt, log, start)
         watch = Watch(opt, model, log, train_set, {} if sealed is None else sealed.extra.get("skipped", {}))
         checkpoints = Checkpoints(model, watch, opt.train)
-        batches = training_batches(train_set, opt, range(start + 1, total + 1), processes)
+        batches = training_batches(train_set, opt, range(start + 1, total + 1), processes, datasets.get("unlabelled"))
         with stop_signals() as stop, TrainingBar(total, start) as bar, checkpoints.rescued():
             if testing.was_missed(start):
                 testing.run(start, bar)
@@ -145,15 +145,21 @@ def epoch_of(step: int, opt: Options, train_set: DatasetSR) -> int:
 
 def check_teacher(opt: Options) -> None:
     """A run never learns from random weights, though a model may be built with them."""
-    kind = opt.train.distillation_type
-    asks = select_distillation(kind).needs_teacher and not opt.teacher_is_stored
-    if asks and not opt.path.teachers:
-        raise OptionError(f"path.pretrained_netTeacher: missing; distillation_type {kind!r} needs a teacher")
+    if opt.teacher_is_asked and not opt.path.teachers:
+        names = opt.train.distillation_types
+        asking = [name for name in names if not opt.teacher_is_stored or DISTILLATIONS[name].needs == "network"]
+        kinds = " and ".join(repr(name) for name in asking)
+        raise OptionError(f"path.pretrained_netTeacher: missing; distillation_type {kinds} needs a teacher")
 
 
 def check_stored_teacher(opt: Options, train_set: DatasetSR) -> None:
-    """A teacher that is named is the one whose answers are stored."""
+    """A teacher that is named is the one whose answers are stored, and they are what the distillation type wants."""
     teacher = train_set.teacher
+    if teacher is not None and not teacher.self_ensemble and "response_tta" in opt.train.distillation_types:
+        raise OptionError(
+            "datasets.train.dataroot_T: its answers are of one view each, but response_tta learns from the mean of "
+            "eight: store them with swinlet teach --self-ensemble, in another folder, or choose response"
+        )
     for path in opt.path.teachers:
         if teacher is not None and path.is_file() and sha256_of(path) != teacher.sha256:
             raise OptionError(
@@ -236,16 +242,18 @@ def describe(model: ModelPlain, opt: Options, train_set: DatasetSR, start: int) 
             "run %s: nothing left to train, %d iterations are done, total_iter is %d", opt.run_dir, start, total
         )
     LOGGER.info("student %s (%s parameters)", opt.netG.net_type, f"{parameter_count(model.netG):,}")
+    label = opt.train.distillation_label
     if model.netTeacher is not None:
         source = ", ".join(map(str, opt.path.teachers))
         size = f"{parameter_count(model.netTeacher):,}"
         kind = model.netTeacher.kind
-        LOGGER.info("teacher %s (%s, %s parameters); distillation: %s", source, kind, size, opt.train.distillation_type)
+        LOGGER.info("teacher %s (%s, %s parameters); distillation: %s", source, kind, size, label)
     if train_set.teacher is not None:
         features = "".join(f" {feature.name} ({feature.width} wide)" for feature in train_set.features)
         what = f"answers and features{features}" if features else "answers"
-        answers = f"stored {what} of {train_set.teacher.kind} {train_set.teacher.file}: no teacher network"
-        LOGGER.info("teacher: %s; distillation: %s", answers, opt.train.distillation_type)
+        alone = "" if opt.teacher_is_asked else ": no teacher network"
+        answers = f"stored {what} of {train_set.teacher.kind} {train_set.teacher.file}{alone}"
+        LOGGER.info("teacher: %s; distillation: %s", answers, label)
     unused = keys_without_effect(opt, model.processes.count)
     if unused:
         LOGGER.warning("keys without effect: %s", "; ".join(unused))

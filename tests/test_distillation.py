@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import swinlet
-from swinlet.distillation import Distillation, Lesson, TrainingTask
+from swinlet.distillation import Combination, Distillation, Lesson, TrainingTask
 from swinlet.distillation.losses import select_loss, ssim_loss
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
-from swinlet.options import TrainOptions
+from swinlet.options import TrainOptions, names
 
 NET = {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 4, "upsampler": "pixelshuffledirect"}
 
@@ -87,7 +87,7 @@ def test_features_are_compared_as_they_lie_in_memory(kind: str) -> None:
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
 def test_translator_reads_any_precision(precision: torch.dtype) -> None:
-    translator = Translator([5], student_dim=3)
+    translator = Translator([(5, 3)])
     (feature,) = features = [torch.rand(2, 16, 5).to(precision)]
     (translated,) = translator(features)
     assert translated.dtype == torch.float32
@@ -120,7 +120,7 @@ def test_features_are_asked_for_only_where_they_are_compared(monkeypatch: pytest
 
 
 def test_translator_maps_stage_by_stage() -> None:
-    translator = Translator([5, 5], student_dim=3)
+    translator = Translator([(5, 3), (5, 3)])
     assert set(translator.state_dict()) == {"0.weight", "0.bias", "1.weight", "1.bias"}
     features = [torch.rand(2, 16, 5), torch.rand(2, 16, 5)]
     translated = translator(features)
@@ -128,14 +128,21 @@ def test_translator_maps_stage_by_stage() -> None:
     torch.testing.assert_close(translated[1], features[1] @ translator[1].weight.T + translator[1].bias)
 
 
-def test_a_new_type_is_one_small_class() -> None:
-    class Darker(Distillation):
-        def forward(self, lesson: Lesson) -> dict[str, Tensor]:
-            return {"l_g_dark": 0.1 * lesson.E.mean()}
+class Darker(Distillation):
+    """A new type is one small class."""
 
+    default_weight = 0.1
+
+    def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+        return {"l_g_dark": lesson.E.mean()}
+
+
+def test_a_new_type_is_one_small_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = names.DistillationEntry("tests.test_distillation.Darker", "nothing")
+    monkeypatch.setitem(names.DISTILLATIONS, "dark", entry)
     student = swinlet.define_G(NET)
-    train = TrainOptions()
-    task = TrainingTask(train, student, Darker(train, student, None))
+    train = TrainOptions(distillation_type="dark")
+    task = TrainingTask(train, student, Combination(train, student, None))
     low, high = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 32, 32)
     image, losses = task(1, low, high, None, [])
     assert losses["l_g_dark"].item() == pytest.approx(0.1 * image.mean().item())

@@ -648,7 +648,7 @@ def test_schema_describes_every_key() -> None:
     schema = json_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     sections = [schema, *schema["$defs"].values()]
-    assert len(sections) == 7
+    assert len(sections) == 11
     for section in sections:
         assert section["additionalProperties"] is False
         for name, key in section["properties"].items():
@@ -772,7 +772,7 @@ def test_milestones_that_are_never_reached() -> None:
 def test_the_page_of_keys_is_fresh_and_complete() -> None:
     page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert page.rstrip() == markdown_reference().rstrip(), "docs/options.md is stale: make schema"
-    sections = {"path", "datasets", "netG", "netTeacher", "train", "keep_checkpoints"}
+    sections = {"path", "datasets", "unlabelled", "netG", "netTeacher", "train", "distillation", "keep_checkpoints"}
     for section in (Options, PathOptions, DatasetOptions, NetworkOptions, TrainOptions, KeepOptions):
         for name, field in section.model_fields.items():
             assert name in sections or f"| `{field.alias or name}` |" in page

@@ -285,12 +285,11 @@ def test_another_teacher_than_the_stored_one_is_refused(photos: Path, folder: Pa
     assert train(opt.model_copy(update={"path": opt.path.model_copy(update={"pretrained_netTeacher": teacher})}))
 
 
-def test_keys_without_effect(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_without_effect(photos: Path, tmp_path: Path) -> None:
     opt = stored(photos, tmp_path, tmp_path, teacher_precision="bf16")
     unused = keys_without_effect(opt)
     assert "train.teacher_precision (datasets.train.dataroot_T has the teacher's answers)" in unused
-    monkeypatch.setattr(swinlet.options.schema, "FROM_FEATURES", frozenset())  # as a type of one's own would be
-    for kind, reason in (("none", "is 'none'"), ("feature", "is 'feature', which asks the teacher itself")):
+    for kind, reason in (("none", "is 'none'"), ("dukd", "is 'dukd', which asks the teacher itself")):
         section = opt.train.model_copy(update={"distillation_type": kind})
         unused = keys_without_effect(opt.model_copy(update={"train": section}))
         assert f"datasets.train.dataroot_T (distillation_type {reason})" in unused

@@ -22,6 +22,7 @@ from swinlet.data.prepared import SourceFile, is_prepared, map_array
 from swinlet.data.taught import Feature, Teacher, is_taught, with_answers
 from swinlet.errors import DataError
 from swinlet.utils.image_io import is_gray, read_image, to_tensor
+from swinlet.utils.random_bits import ORDER, PATCH, random_bits
 from swinlet.utils.resize import bicubic_downscale, bicubic_downscale_crop
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ CACHE_BYTES = 512 * 2**20
 """How many bytes of decoded image files one process keeps at most; every loader worker is a process of its own."""
 
 _CHECKED_SILENTLY = 100  # pairs; reading more takes long enough to make people wonder
-_ORDER, _PATCH = 0, 1  # independent streams of random numbers
 LOGGER = logging.getLogger("swinlet")
 
 
@@ -257,7 +257,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
         scale, size = self._scale, self._H_size // self._scale
         # Multiplying and shifting 64 random bits is as good as unbiased, and, unlike the methods of
         # numpy's Generator, guaranteed to give the same numbers in every version of numpy.
-        word = [int(bits) for bits in _random_bits(self._seed, _PATCH, position, 3)]
+        word = [int(bits) for bits in random_bits(self._seed, PATCH, position, 3)]
         top = word[0] * (pair.H_size[0] // scale - size + 1) >> 64
         left = word[1] * (pair.H_size[1] // scale - size + 1) >> 64
         mode = word[2] * MODES >> 64
@@ -300,7 +300,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
 
     def _order(self, epoch: int) -> npt.NDArray[np.intp]:
         if self._last_order is None or self._last_order[0] != epoch:
-            bits = _random_bits(self._seed, _ORDER, epoch, len(self._pairs))
+            bits = random_bits(self._seed, ORDER, epoch, len(self._pairs))
             self._last_order = epoch, np.argsort(bits, kind="stable")
         return self._last_order[1]
 
@@ -345,12 +345,6 @@ def _checked(image: Array, path: Path, shape: tuple[int, int, int]) -> Array:
 
 def _paths(pair: Pair) -> dict[str, str]:
     return {"L_path": str(pair.L_path or pair.H_path), "H_path": str(pair.H_path)}
-
-
-def _random_bits(seed: int, stream: int, position: int, count: int) -> npt.NDArray[np.uint64]:
-    """``count`` times 64 random bits that depend on nothing but the arguments (Philox, counter-based)."""
-    generator = np.random.Philox(key=(seed % 2**64) | stream << 64, counter=position << 64)
-    return generator.random_raw(count)
 
 
 def _smallest_test(scale: int) -> int:

@@ -19,14 +19,14 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from swinlet.data.cache import cached
 from swinlet.data.dataset_sr import DatasetSR
 from swinlet.errors import DataError, MachineError, OptionError
-from swinlet.options import DatasetOptions, Options
+from swinlet.options import DatasetOptions, Options, UnlabelledOptions
 from swinlet.options.names import DATASETS, named_class
 from swinlet.utils.processes import Processes
 
 LOGGER = logging.getLogger("swinlet")
 
 
-Phase = Literal["train", "test", "val"]
+Phase = Literal["train", "unlabelled", "test", "val"]
 
 _DYING = 5.0  # seconds that a process may take to end after its connections have
 FEWER_WORKERS = "lower datasets.train.dataloader_num_workers (0: the main process loads)"
@@ -41,7 +41,8 @@ def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
 
     Args:
         opt: the options of a run.
-        phase: "train" for patches, "test" and "val" for whole images.
+        phase: "train" for patches, "unlabelled" for patches as large as the low-resolution ones of "train" (the data
+            set has scale 1: H and L are the same), "test" and "val" for whole images.
 
     Raises:
         OptionError: the section is missing.
@@ -49,18 +50,19 @@ def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
     """
     section = _section(opt, phase)
     option = f"datasets.{phase}"
+    scale = 1 if phase == "unlabelled" else opt.scale
     dataset: DatasetSR = named_class(DATASETS, section.dataset_type)(
         section.dataroot_H,
         section.dataroot_L,
-        scale=opt.scale,
+        scale=scale,
         n_channels=opt.n_channels,
-        phase="train" if phase == "train" else "test",
+        phase="train" if phase in ("train", "unlabelled") else "test",
         H_size=section.H_size,
         seed=opt.train.manual_seed,
         shuffle=section.dataloader_shuffle,
         on_bad_image=section.on_bad_image,
         name=option,
-        prepared=cached(section, opt.scale, opt.n_channels, option),
+        prepared=cached(section, scale, opt.n_channels, option),
         dataroot_T=section.dataroot_T if phase == "train" and opt.teacher_is_stored else None,
         features=opt.train.feature_taps if opt.features_are_stored else (),
     )
@@ -111,8 +113,10 @@ def check_shares(opt: Options, count: int) -> None:
 
 
 def _open_all(opt: Options) -> Datasets:
-    others: tuple[Phase, ...] = ("test", "val")
+    others: tuple[Phase, ...] = ("unlabelled", "test", "val")
     phases: list[Phase] = ["train", *(phase for phase in others if getattr(opt.datasets, phase) is not None)]
+    if "unlabelled" not in opt.train.distillation_types:
+        phases = [phase for phase in phases if phase != "unlabelled"]
     found: Datasets = {}
     faults: list[str] = []
     for phase in phases:
@@ -126,14 +130,30 @@ def _open_all(opt: Options) -> Datasets:
 
 
 def _section(opt: Options, phase: Phase) -> DatasetOptions:
-    section: DatasetOptions | None = getattr(opt.datasets, phase)
+    section: DatasetOptions | UnlabelledOptions | None = getattr(opt.datasets, phase)
     if section is None:
         raise OptionError(f"datasets.{phase}: missing; training needs it, e.g. {{dataroot_H: 'folder'}}")
-    return section
+    return section if isinstance(section, DatasetOptions) else _as_patches(section, opt)
+
+
+def _as_patches(section: UnlabelledOptions, opt: Options) -> DatasetOptions:
+    """Patches of unlabelled photographs are what the patches of L are of the training set."""
+    return DatasetOptions(
+        name=section.name,
+        dataroot_H=section.dataroot,
+        cache_gb=section.cache_gb,
+        H_size=_section(opt, "train").H_size // opt.scale,
+        dataloader_shuffle=section.dataloader_shuffle,
+        on_bad_image=section.on_bad_image,
+    )
 
 
 def training_batches(
-    dataset: DatasetSR, opt: Options, steps: range, processes: Processes | None = None
+    dataset: DatasetSR,
+    opt: Options,
+    steps: range,
+    processes: Processes | None = None,
+    unlabelled: DatasetSR | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One batch for each iteration of ``steps``, counted from 1, or this process's share of it.
 
@@ -142,7 +162,7 @@ def training_batches(
 
     Yields:
         What ``DatasetSR.batch`` returns, and for a share ``slots``, which samples of the batch these are, with
-        ``batch``, how many it has.
+        ``batch``, how many it has. With ``unlabelled`` photographs, as many patches ``U`` of them.
 
     Raises:
         DataError: on reaching an image that was changed or removed since the dataset was made, in any process.
@@ -158,7 +178,7 @@ def training_batches(
     starts = ((step - 1) * batch for step in steps)
     batches_of_positions = (range(start + slots.start, start + slots.stop) for start in starts)
     loader = DataLoader(
-        _Batches(dataset),
+        _Batches(dataset, unlabelled),
         batch_size=None,  # the data set makes batches
         sampler=batches_of_positions,
         num_workers=workers,
@@ -199,12 +219,15 @@ class _Batches(Dataset[Any]):
     traceback, and the run waits forever.
     """
 
-    def __init__(self, dataset: DatasetSR) -> None:
+    def __init__(self, dataset: DatasetSR, unlabelled: DatasetSR | None) -> None:
         self._dataset = dataset
+        self._unlabelled = unlabelled
 
     def __getitem__(self, positions: Sequence[int]) -> dict[str, Any] | DataError:
         try:
             batch = self._dataset.batch(positions)
+            if self._unlabelled is not None:
+                batch["U"] = self._unlabelled.batch(positions)["H"]
         except DataError as error:
             return error
         if get_worker_info() is not None:

@@ -4,14 +4,12 @@ The idea is FitNets' (Romero et al., arXiv:1412.6550), the arrangement the refer
 on the teacher's side and is trained with the student.
 """
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from swinlet.distillation.base import Lesson
 from swinlet.distillation.losses import select_loss
 from swinlet.distillation.response import ResponseDistillation
-from swinlet.errors import OptionError
+from swinlet.distillation.stages import paired_stages
 from swinlet.models.image_network import Featured
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
@@ -22,14 +20,13 @@ from swinlet.schedules import feature_loss_is_on
 class FeatureDistillation(ResponseDistillation):
     """Response distillation plus sum over pairs (s, t) of weight * loss(F_student[s], netP(F_teacher[t]))."""
 
-    needs_features: ClassVar[bool] = True
-
     def __init__(self, train: TrainOptions, student: SwinIR, teacher: Featured | None) -> None:
         super().__init__(train, student, teacher)
         assert teacher is not None
         self._feature_loss = select_loss(train.feature_lossfn_type)
         self.pairs = paired_stages(train, student, teacher)
-        self.netP = Translator([teacher.feature_widths[t] for _, t in self.pairs], student.config["embed_dim"])
+        width = student.config["embed_dim"]
+        self.netP = Translator([(teacher.feature_widths[t], width) for _, t in self.pairs])
 
     @property
     def translator(self) -> Translator:
@@ -47,31 +44,3 @@ class FeatureDistillation(ResponseDistillation):
             ]
             losses["l_g_feature"] = self.train_options.feature_lossfn_weight * sum(parts[1:], parts[0])
         return losses
-
-
-def paired_stages(train: TrainOptions, student: SwinIR, teacher: Featured) -> list[tuple[int, int]]:
-    """(student stage, teacher stage) of each pair that the options name; stages may be taps, or stored features.
-
-    Raises:
-        OptionError: they cannot be paired so.
-    """
-    stages = len(student.feature_widths), len(teacher.feature_widths)
-    if isinstance(teacher, SwinIR) and student.window_size != teacher.window_size:
-        raise OptionError(
-            f"netG.window_size: feature distillation compares token maps, so it must be the teacher's "
-            f"({teacher.window_size}), not {student.window_size}"
-        )
-    if train.feature_pairs is None:
-        if stages[0] > stages[1] or (not isinstance(teacher, SwinIR) and stages[0] < stages[1]):
-            raise OptionError(
-                f"train.feature_pairs: the student has {stages[0]} stages, the teacher {stages[1]}: "
-                "say which to pair, e.g. [[0, 0], [1, 1]]"
-            )
-        return [(i, i) for i in range(stages[0])]
-    for pair in train.feature_pairs:
-        if pair[0] >= stages[0] or pair[1] >= stages[1]:
-            raise OptionError(
-                f"train.feature_pairs: {list(pair)} is out of range; stages count from 0, the student has "
-                f"{stages[0]}, the teacher {stages[1]}"
-            )
-    return list(train.feature_pairs)

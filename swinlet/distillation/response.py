@@ -1,7 +1,5 @@
 """Response distillation: the student's image approaches the teacher's (Hinton et al., arXiv:1503.02531)."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from swinlet.distillation.base import Distillation, Lesson
@@ -14,14 +12,16 @@ from swinlet.options import TrainOptions
 class ResponseDistillation(Distillation):
     """weight * loss(S(x), T(x))."""
 
-    needs_teacher: ClassVar[bool] = True
-
     def __init__(self, train: TrainOptions, student: SwinIR, teacher: Featured | None) -> None:
         super().__init__(train, student, teacher)
         self._image_loss = select_loss(train.distill_lossfn_type)
 
     def forward(self, lesson: Lesson) -> dict[str, Tensor]:
         """``l_g_distill``."""
-        assert lesson.teacher_image is not None
-        loss = self._image_loss(lesson.E, lesson.teacher_image)
+        loss = self._image_loss(lesson.E, self.target(lesson))
         return {"l_g_distill": self.train_options.distill_lossfn_weight * loss}
+
+    def target(self, lesson: Lesson) -> Tensor:
+        """The teacher's image (N, C, h * scale, w * scale)."""
+        assert lesson.teacher_image is not None
+        return lesson.teacher_image

@@ -27,13 +27,14 @@ def init_weights(network: SwinIR, init_type: str, gain: float | None = None) -> 
 
     Args:
         network: freshly built, that is with the official initialisation.
-        init_type: "default" keeps it; "interpolation" starts as bilinear upsampling; the others fill the weights of
-            all convolutions and linear layers as in KAIR and set their biases to zero.
+        init_type: "default" keeps it, and so does "teacher", for the teacher's weights follow
+            (``start_from_teacher``); "interpolation" starts as bilinear upsampling; the others fill the weights of all
+            convolutions and linear layers as in KAIR and set their biases to zero.
         gain: factor of the latter, default 0.2.
     """
     if init_type == "interpolation":
         start_from_interpolation(network)
-    elif init_type != "default":
+    elif init_type not in ("default", "teacher"):
         fill = _INITIALISERS[init_type]
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

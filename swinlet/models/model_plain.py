@@ -4,6 +4,7 @@ import copy
 import functools
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,14 +17,17 @@ from torch.nn.utils import get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from swinlet.checkpoint import SealedSet, write_best, write_set
-from swinlet.distillation import TrainingTask, restored, select_distillation, stored_features
-from swinlet.errors import CheckpointError
+from swinlet.distillation import Combination, TrainingTask, restored, stored_features
+from swinlet.distillation.task import PIXEL
+from swinlet.errors import CheckpointError, TrainingError
+from swinlet.models.image_network import ImageNetwork
+from swinlet.models.init_teacher import start_from_teacher
 from swinlet.models.network_swinir import SwinIR, to_tokens
 from swinlet.models.network_translator import Translator
 from swinlet.models.optimizer import define_optimizer, load_moments, moments_of, take_moments
 from swinlet.models.regularizers import push_singular_values, push_weights
 from swinlet.models.select_network import check_recorded, define_G
-from swinlet.models.select_teacher import define_teacher
+from swinlet.models.select_teacher import define_teacher, open_teacher
 from swinlet.models.transformer import DropPath
 from swinlet.options import Options, PathOptions, Precision
 from swinlet.schedules import learning_rate
@@ -41,8 +45,8 @@ class ModelPlain:
     Attributes:
         netG: the student.
         netE: its exponential moving average (None with ``E_decay`` 0).
-        netP: the translator (None unless features are distilled).
-        netTeacher: the frozen teacher (None unless something is distilled, or where its answers are stored).
+        netP: the translator (None unless a distillation type trains one).
+        netTeacher: the frozen teacher (None unless something is distilled, or where stored answers will do).
 
         reads_are_free: reading values off the device makes nothing wait (it does on CUDA).
         processes: those of the run; each computes its share of every batch.
@@ -60,24 +64,28 @@ class ModelPlain:
         self.processes = join_processes(opt.gpu_ids)
         self._accelerator = make_accelerator(opt.gpu_ids, opt.train.precision, _data_parallel(opt))
         self.device = self._accelerator.device
-        kind = select_distillation(opt.train.distillation_type)
         with torch.random.fork_rng(devices=[]):  # same seed, same first weights, whatever was drawn before
             torch.manual_seed(opt.train.manual_seed)
             self.netG = define_G(opt)
             self.netG.activation_checkpointing = opt.train.activation_checkpointing
-            asks = kind.needs_teacher and not opt.teacher_is_stored
-            self.netTeacher = define_teacher(opt, self.netG, with_features=kind.needs_features) if asks else None
             stored = stored_features(opt, self.netG)
-            distillation = kind(opt.train, self.netG, stored or self.netTeacher)
+            self._with_features = opt.train.needs("features") and stored is None
+            self.netTeacher: ImageNetwork | None = None
+            if opt.teacher_is_asked:
+                self.netTeacher = define_teacher(opt, self.netG, with_features=self._with_features)
+            self._distillation = Combination(opt.train, self.netG, stored or self.netTeacher)
         if self.netTeacher is not None:
             self.netTeacher.to(self.device)
             self._teacher_precision: Precision = teacher_precision(opt.train.teacher_precision, self.device)
         self.netE: SwinIR | None = None
         if opt.train.E_decay > 0:
             self.netE = copy.deepcopy(self.netG).requires_grad_(False).eval().to(self.device)
-        self.netP: Translator | None = distillation.translator
+        self.netP: Translator | None = self._distillation.translator
         self._average = cast("_Average", get_ema_multi_avg_fn(opt.train.E_decay))
-        self._task = TrainingTask(opt.train, self.netG, distillation).to(self.device)
+        task = TrainingTask(
+            opt.train, self.netG, self._distillation, self._ask_network, teacher_is_stored=opt.teacher_is_stored
+        )
+        self._task = task.to(self.device)
         self._drop_paths = [module for module in self.netG.modules() if isinstance(module, DropPath)]
         self._images: dict[str, Tensor] = {}
         self._feature_keys = [f"F{i}" for i in range(len(stored.feature_widths))] if stored is not None else []
@@ -111,6 +119,10 @@ class ModelPlain:
     def _start_from(self, path: PathOptions) -> torch.optim.Optimizer:
         """Load the files that ``path`` names; return the optimiser."""
         train = self.opt.train
+        if self.opt.netG.init_type == "teacher" and path.pretrained_netG is None:
+            for source in path.teachers:
+                start_from_teacher(self.netG, open_teacher(source, self.opt))
+                LOGGER.info("first weights: those of %s", source)
         if path.pretrained_netG is not None:
             _load(self.netG, path.pretrained_netG, "path.pretrained_netG", train.G_param_strict)
         if self.netP is not None and path.pretrained_netP is not None:
@@ -133,9 +145,10 @@ class ModelPlain:
                 float in [0, 1], or uint8, which is converted once here. ``slots``: which samples of the iteration's
                 batch these are (a range), and ``batch``: how many it has; without them these are all. ``T``: the
                 teacher's images, as H, where the options name stored ones; and ``F0``, ``F1``, ...: its features
-                (N, width, h, w), in whatever precision. Other keys are ignored.
+                (N, width, h, w), in whatever precision. ``U``: patches of unlabelled photographs, as L. Other keys are
+                ignored.
         """
-        self._images = {key: self._to_device(data[key]) for key in ("L", "H", "T") if key in data}
+        self._images = {key: self._to_device(data[key]) for key in ("L", "H", "T", "U") if key in data}
         stored = [data[key] for key in self._feature_keys if key in data]
         self._features = [to_tokens(maps.to(self.device, non_blocking=True)) for maps in stored]
         self._slots = data.get("slots", range(len(data["L"])))
@@ -151,6 +164,8 @@ class ModelPlain:
         Where a loss or the norm of the gradient is no finite number, none of them changes, nor the optimiser's state.
         That is decided on the device, which is not waited for.
         """
+        for name in self._distillation.unmeasured(step):
+            self._measure(step, name)
         losses = self._differentiate(step)
         losses["G_loss"] = functools.reduce(torch.add, losses.values())
         values = self.processes.sum(torch.stack(list(losses.values())))
@@ -167,13 +182,13 @@ class ModelPlain:
         """Gradients of the whole batch, and this process's part of the losses."""
         self._optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
-        parts = _split(self._slots, self.opt.train.gradient_accumulation_steps)
+        parts = self._parts()
         for part in parts:
             share = len(part) / self._batch
             # The wrapper takes the mean of the processes' gradients, with those of the last part.
             waits = nullcontext() if part is parts[-1] else self._accelerator.no_sync(self._wrapped_task)
             with waits:
-                E, of_part = self._learn(step, part, share)
+                E, of_part = self._learn(step, part, self._wrapped_task)
                 total = functools.reduce(torch.add, of_part.values())
                 self._accelerator.backward(total * (share * self.processes.count))
             for name, loss in of_part.items():
@@ -182,14 +197,52 @@ class ModelPlain:
             self._images.setdefault("E", E.detach())
         return losses
 
-    def _learn(self, step: int, part: range, share: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """The student's images of a part of the batch, and its losses."""
+    def _parts(self) -> list[range]:
+        return _split(self._slots, self.opt.train.gradient_accumulation_steps)
+
+    def _measure(self, step: int, name: str) -> None:
+        """Give a distillation type the weight with which its gradient has its share of the pixel loss's.
+
+        Raises:
+            TrainingError: its gradient is zero, or one of the two is not finite.
+        """
+        pixel, own = (self._student_gradient(step, which) for which in (PIXEL, name))
+        share = self._distillation.share(name)
+        assert share is not None, "only such types are measured"
+        weight = share * pixel / own if own else math.inf
+        if not math.isfinite(weight):
+            raise TrainingError(
+                f"train.distillation.{name}: its weight cannot be measured in iteration {step}: the norm of its "
+                f"gradient is {own:.3g}, that of the pixel loss's {pixel:.3g}; give it a weight instead"
+            )
+        self._distillation.measured[name] = weight
+        text = "weight of %s: %.4g, with which its gradient (%.3g) has %g of the pixel loss's norm (%.3g)"
+        LOGGER.info(text, name, weight, own, share, pixel)
+
+    def _student_gradient(self, step: int, which: str) -> float:
+        """Norm of the gradient of one loss alone, by the student's weights, over the whole batch."""
+        weights = list(self.netG.parameters())
+        total = torch.zeros(sum(weight.numel() for weight in weights), device=self.device)
+        for part in self._parts():
+            loss = self._learn(step, part, self._task, which)[1][which] * (len(part) / self._batch)
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+            total += torch.cat([gradient.flatten() for gradient in gradients])
+        return float(get_total_norm([self.processes.sum(total)]))
+
+    def _learn(
+        self, step: int, part: range, task: TrainingTask, only: str | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The student's images of a part of the batch, and its losses: see ``TrainingTask``."""
         seed_drop_path(self.opt.train.manual_seed, step)
         for module in self._drop_paths:
             module.part = (part.start, self._batch)
         here = slice(part.start - self._slots.start, part.stop - self._slots.start)
         L, H = self._images["L"][here], self._images["H"][here]
-        return self._wrapped_task(step, L, H, *self._ask_teacher(here), share)
+        U = self._images["U"][here] if "U" in self._images else None
+        first = (step - 1) * self._batch
+        positions = range(first + part.start, first + part.stop)
+        share = len(part) / self._batch
+        return task(step, L, H, *self._ask_teacher(here), share, U=U, positions=positions, only=only)
 
     def _gradient_norm(self) -> Tensor:
         """Of all that is trained, before it is clipped here where the options say so."""
@@ -232,11 +285,17 @@ class ModelPlain:
         """The teacher's images of a part of the batch, and its features where they are compared."""
         if self.opt.teacher_is_stored:
             return self._images["T"][here], [tokens[here] for tokens in self._features]
-        if self.netTeacher is None:
+        if self.netTeacher is None or not self.opt.train.needs("images", "features"):
             return None, []
         # Not inference_mode: the translator's gradient needs the features, and autograd keeps no tensor made there.
         with torch.no_grad(), autocast(self.device, self._teacher_precision):
-            return restored(self.netTeacher, self._images["L"][here], self._task.distillation.needs_features)
+            return restored(self.netTeacher, self._images["L"][here], self._with_features)
+
+    def _ask_network(self, images: Tensor) -> Tensor:
+        """The teacher's images of others than the batch's."""
+        assert self.netTeacher is not None, "types that ask for more than is stored need the network"
+        with torch.no_grad(), autocast(self.device, self._teacher_precision):
+            return self.netTeacher(images)
 
     def _regularize(self, step: int) -> None:
         train = self.opt.train
@@ -322,6 +381,7 @@ class ModelPlain:
         states["optimizerG"] = self._optimizer.state_dict()
         scaler = self._scaler
         extra = {
+            "distillation_weights": self._distillation.measured,
             "network": self._network_record(),
             "options": self.opt.model_dump(mode="json"),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -360,6 +420,7 @@ class ModelPlain:
         """
         saved = self.processes.from_main(lambda: self._read(sealed))
         self.processes.agree(lambda: self._take_over(sealed, saved))
+        self._distillation.measured |= sealed.extra.get("distillation_weights") or {}
         if self._scaler is not None and sealed.extra.get("scaler"):
             self._scaler.load_state_dict(sealed.extra["scaler"])
 
@@ -391,12 +452,14 @@ def _read(scalars: Iterable[Tensor]) -> list[float]:
 def _data_parallel(opt: Options) -> DistributedDataParallelKwargs:
     """How the trained modules are wrapped where there are several processes.
 
-    Before ``start_feature_iter`` the translator has no gradient, which the wrapper has to find
+    While features are not compared the translator has no gradient, which the wrapper has to find
     out, or it would wait for one.
     """
-    starts_later = opt.train.distillation_type == "feature" and opt.train.start_feature_iter > 1
+    train = opt.train
+    pauses = "feature" in train.distillation_types and train.start_feature_iter > 1
+    pauses |= any(not train.method(name).is_always_on for name in train.distillation_types)
     return DistributedDataParallelKwargs(
-        find_unused_parameters=opt.find_unused_parameters or starts_later,
+        find_unused_parameters=opt.find_unused_parameters or pauses,
         static_graph=bool(opt.use_static_graph),
     )
 

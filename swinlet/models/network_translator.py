@@ -1,4 +1,4 @@
-"""The translator (``netP``): teacher features into the student's space."""
+"""The translator (``netP``): features of one network into the space of another's."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,19 @@ from torch import Tensor, nn
 
 
 class Translator(nn.ModuleList):
-    """One linear map teacher width -> student width for each pair of stages.
+    """One linear map for each pair of stages.
 
     Args:
-        teacher_dims: width of the teacher's tokens in each pair.
-        student_dim: that of the student's.
+        widths: of the tokens before and after each map: the teacher's and the student's for distillation type feature,
+            the other way round for feature_norm.
     """
 
-    def __init__(self, teacher_dims: Sequence[int], student_dim: int) -> None:
-        super().__init__([nn.Linear(teacher_dim, student_dim) for teacher_dim in teacher_dims])
+    def __init__(self, widths: Sequence[tuple[int, int]]) -> None:
+        super().__init__([nn.Linear(before, after) for before, after in widths])
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Teacher token maps (N, H*W, width), one per pair, in whatever precision -> token maps
-        (N, H*W, student_dim), in float32 or that of an autocast around."""
+        """Token maps (N, H*W, width before), one per pair, in whatever precision -> (N, H*W, width after), in float32
+        or that of an autocast around."""
         return [linear(_readable(feature)) for linear, feature in zip(self, features, strict=True)]
 
 

@@ -34,7 +34,7 @@ def define_teacher(opt: Options, student: SwinIR, *, with_features: bool = False
         CheckpointError: the file cannot be read, or is no network for super-resolution that is known.
     """
     paths = opt.path.teachers
-    teachers = [_open(path, opt) for path in paths] or [_random(opt)]
+    teachers = [open_teacher(path, opt) for path in paths] or [_random(opt)]
     for teacher, source in zip(teachers, paths or ["netTeacher"], strict=True):
         _check_fit(teacher, student, opt, source)
     shares = opt.train.teacher_weights
@@ -43,7 +43,8 @@ def define_teacher(opt: Options, student: SwinIR, *, with_features: bool = False
     return _with_features(teacher, student, opt) if with_features else teacher
 
 
-def _open(path: Path, opt: Options) -> ImageNetwork:
+def open_teacher(path: Path, opt: Options) -> ImageNetwork:
+    """The network of a teacher's weight file, with which a ``netTeacher`` section has to agree."""
     file = read_weight_file(path, "path.pretrained_netTeacher")
     return open_any_network(file, default_type="swinir", section=opt.netTeacher, section_name="netTeacher")
 

@@ -12,6 +12,7 @@ from swinlet.options.schema import (
     PathOptions,
     Precision,
     TrainOptions,
+    UnlabelledOptions,
 )
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PathOptions",
     "Precision",
     "TrainOptions",
+    "UnlabelledOptions",
     "changed_keys",
     "json_schema",
     "keys_without_effect",

@@ -4,6 +4,17 @@ from collections.abc import Iterable, Iterator
 
 from swinlet.options.schema import Options, Section
 
+_RESPONSES = frozenset({"response", "response_tta", "feature"})
+_USERS = {
+    "distill_lossfn_type": _RESPONSES | {"unlabelled"},
+    "distill_lossfn_weight": _RESPONSES,
+    "feature_lossfn_type": {"feature", "feature_norm"},
+    "feature_lossfn_weight": {"feature"},
+    "start_feature_iter": {"feature"},
+}
+"""Which distillation types a key of the ``train`` section is read by."""
+_WINDOW = 8  # of all presets
+
 
 def keys_without_effect(opt: Options, processes: int = 1) -> list[str]:
     """One text per key, ``key.path (reason)``, for keys that were given a value and change nothing.
@@ -49,7 +60,7 @@ def _networks(opt: Options) -> Iterator[str]:
             continue
         for name in _given(network, ("init_bn_type",)):
             yield f"{section}.{name} (SwinIR has no batch normalisation)"
-        if network.init_type in ("default", "interpolation"):
+        if network.init_type in ("default", "interpolation", "teacher"):
             for name in _given(network, ("init_gain",)):
                 yield f"{section}.{name} (init_type is {network.init_type!r})"
     if opt.netG.init_type != "default" and opt.path.pretrained_netG is not None and opt.train.G_param_strict:
@@ -65,40 +76,65 @@ def _distillation(opt: Options) -> Iterator[str]:
     if len(opt.path.teachers) < 2:
         for name in _given(opt.train, ("teacher_weights",)):
             yield f"train.{name} (path.pretrained_netTeacher is no list of several)"
-    kind = opt.train.distillation_type
-    reason = f"distillation_type is {kind!r}"
-    if kind == "none":
-        for name in _given(opt.train, ("teacher_precision", "distill_lossfn_type", "distill_lossfn_weight")):
+    train = opt.train
+    reason = f"distillation_type is {train.distillation_label!r}"
+    if not train.needs_teacher:
+        for name in _given(train, ("teacher_precision",)):
             yield f"train.{name} ({reason})"
-        for name in _given(opt.path, ("pretrained_netTeacher",)):
+        for name in () if opt.starts_from_teacher else _given(opt.path, ("pretrained_netTeacher",)):
             yield f"path.{name} ({reason})"
-        for name in _given(opt, ("netTeacher",)):
+        for name in () if opt.starts_from_teacher else _given(opt, ("netTeacher",)):
             yield f"{name} ({reason})"
         if opt.datasets.train is not None:
             for name in _given(opt.datasets.train, ("dataroot_T",)):
                 yield f"datasets.train.{name} ({reason})"
     elif opt.teacher_is_stored:
-        yield from _stored(opt)
+        yield from () if opt.teacher_is_asked else _stored(opt)
     elif opt.datasets.train is not None:
         for name in _given(opt.datasets.train, ("dataroot_T",)):
             yield f"datasets.train.{name} ({reason}, which asks the teacher itself)"
-    if kind != "feature":
-        names = ("feature_lossfn_type", "feature_lossfn_weight", "start_feature_iter", "feature_pairs", "feature_taps")
-        for name in _given(opt.train, names):
+    types = set(train.distillation_types)
+    for name, users in _USERS.items():
+        for given in () if types & users else _given(train, (name,)):
+            yield f"train.{given} ({reason})"
+    if not train.needs("features"):
+        for name in _given(train, ("feature_pairs", "feature_taps")):
             yield f"train.{name} ({reason})"
+    if not types & {"feature", "feature_norm"}:
         for name in _given(opt.path, ("pretrained_netP",)):
             yield f"path.{name} ({reason})"
-    elif opt.train.start_feature_iter > opt.train.total_iter:
-        yield f"train.start_feature_iter (the feature loss never starts: total_iter is {opt.train.total_iter})"
+    if "feature" in types and train.start_feature_iter > train.total_iter:
+        yield f"train.start_feature_iter (the feature loss never starts: total_iter is {train.total_iter})"
+    if "unlabelled" not in types:
+        for name in _given(opt.datasets, ("unlabelled",)):
+            yield f"datasets.{name} ({reason})"
+    yield from _schedules(opt)
+
+
+def _schedules(opt: Options) -> Iterator[str]:
+    """Weights and schedules of distillation types that are not used, or never act."""
+    types = opt.train.distillation_types
+    for name in _given(opt.train.distillation, type(opt.train.distillation).model_fields):
+        if name not in types:
+            yield f"train.distillation.{name} (distillation_type is {opt.train.distillation_label!r})"
+    for name in types:
+        start = opt.train.method(name).start_iter
+        if start > opt.train.total_iter:
+            yield f"train.distillation.{name}.start_iter (it never starts: total_iter is {opt.train.total_iter})"
+    dukd, patches = opt.train.method("dukd"), opt.datasets.train
+    window = opt.netG.window_size or _WINDOW
+    if "dukd" in types and patches is not None and patches.H_size // opt.scale**2 < window:
+        for name in _given(dukd, ("zoom_out",)):
+            text = f"datasets.train.H_size {patches.H_size} makes patches of less than {window} pixels when scaled down"
+            yield f"train.distillation.dukd.{name} ({text})"
 
 
 def _stored(opt: Options) -> Iterator[str]:
     reason = "datasets.train.dataroot_T has the teacher's answers"
-    for section, prefix, names in (
-        (opt.train, "train.", ("teacher_precision",)),
-        (opt.path, "path.", ("pretrained_netTeacher",)),
-        (opt, "", ("netTeacher",)),
-    ):
+    network = (
+        () if opt.starts_from_teacher else ((opt.path, "path.", ("pretrained_netTeacher",)), (opt, "", ("netTeacher",)))
+    )
+    for section, prefix, names in ((opt.train, "train.", ("teacher_precision",)), *network):
         for name in _given(section, names):
             yield f"{prefix}{name} ({reason})"
 

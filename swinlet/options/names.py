@@ -6,7 +6,7 @@ options can be checked, and completed by editors, without importing torch.
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, WithJsonSchema
 
@@ -18,32 +18,51 @@ NETWORKS = {
     "swinir_student_v2": "swinlet.models.network_swinir_student_v2.SwinIRStudentV2",
 }
 
+Needs = Literal["nothing", "images", "features", "network"]
+
+
+class DistillationEntry(NamedTuple):
+    """A distillation type.
+
+    Attributes:
+        path: of its class.
+        needs: what it asks the teacher for: "images" of the training patches, or these and "features" (token maps),
+            both of which may be stored; or the "network", for it asks about other images as well.
+    """
+
+    path: str
+    needs: Needs
+
+
 DISTILLATIONS = {
-    "none": "swinlet.distillation.base.Distillation",
-    "response": "swinlet.distillation.response.ResponseDistillation",
-    "feature": "swinlet.distillation.feature.FeatureDistillation",
+    "none": DistillationEntry("swinlet.distillation.base.Distillation", "nothing"),
+    "response": DistillationEntry("swinlet.distillation.response.ResponseDistillation", "images"),
+    "response_tta": DistillationEntry("swinlet.distillation.response_tta.ResponseOfViews", "images"),
+    "frequency": DistillationEntry("swinlet.distillation.frequency.FrequencyDistillation", "images"),
+    "feature": DistillationEntry("swinlet.distillation.feature.FeatureDistillation", "features"),
+    "feature_norm": DistillationEntry("swinlet.distillation.feature_norm.FeatureNormDistillation", "features"),
+    "fakd": DistillationEntry("swinlet.distillation.fakd.AffinityDistillation", "features"),
+    "dukd": DistillationEntry("swinlet.distillation.dukd.UpcyclingDistillation", "network"),
+    "unlabelled": DistillationEntry("swinlet.distillation.unlabelled.UnlabelledDistillation", "network"),
+    "augmentation": DistillationEntry("swinlet.distillation.augmentation.AugmentationWithoutTeacher", "nothing"),
 }
-
-FROM_IMAGES = frozenset({"response"})
-"""Distillation types that ask a teacher for its images of the training patches alone: stored ones will do."""
-
-FROM_FEATURES = frozenset({"feature"})
-"""Those that ask it for its images and token maps: stored ones will do."""
 
 DATASETS = {"sr": "swinlet.data.dataset_sr.DatasetSR"}
 
 
-def named_class(table: Mapping[str, str], name: str) -> Any:
+def named_class(table: Mapping[str, str | DistillationEntry], name: str) -> Any:
     """The class that a name stands for.
 
     Raises:
         KeyError: the name is not in the table; option objects hold only names that are.
     """
-    module, _, attribute = table[name].rpartition(".")
+    entry = table[name]
+    path = entry.path if isinstance(entry, DistillationEntry) else entry
+    module, _, attribute = path.rpartition(".")
     return getattr(import_module(module), attribute)
 
 
-def _among(table: Mapping[str, str]) -> AfterValidator:
+def _among(table: Mapping[str, object]) -> AfterValidator:
     def check(name: str) -> str:
         if name not in table:
             raise ValueError(f"must be one of {', '.join(table)}")
@@ -52,7 +71,7 @@ def _among(table: Mapping[str, str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _enum(table: Mapping[str, str]) -> WithJsonSchema:
+def _enum(table: Mapping[str, object]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "enum": list(table)})
 
 

@@ -26,8 +26,11 @@ def markdown_reference() -> str:
         ("Top level", schema),
         ("path", definitions["PathOptions"]),
         ("datasets.train, datasets.test, datasets.val", definitions["DatasetOptions"]),
+        ("datasets.unlabelled (see [distillation.md](distillation.md))", definitions["UnlabelledOptions"]),
         ("netG, netTeacher", definitions["NetworkOptions"]),
         ("train", definitions["TrainOptions"]),
+        ("train.distillation.*type*, for each type", definitions["MethodOptions"]),
+        ("train.distillation.dukd", definitions["UpcyclingOptions"]),
         ("train.keep_checkpoints (`null`, the default: all stay)", definitions["KeepOptions"]),
     ]
     return "\n".join([_HEAD, *(_table(title, section) for title, section in sections)])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -24,11 +24,12 @@ from pydantic import (
     PrivateAttr,
     Strict,
     Tag,
+    create_model,
     model_validator,
 )
 from typing_extensions import Self
 
-from swinlet.options.names import FROM_FEATURES, FROM_IMAGES, DatasetName, DistillationName, ModelName, NetworkName
+from swinlet.options.names import DISTILLATIONS, DatasetName, DistillationName, ModelName, Needs, NetworkName
 
 _MAX_FLOAT = 1e100  # products of a few such numbers are still numbers: floats end at 2e308
 
@@ -244,10 +245,32 @@ class DatasetOptions(Section):
     )
 
 
+class UnlabelledOptions(Section):
+    """Photographs without high-resolution partners, of which a patch goes with each training patch.
+
+    The keys are those of ``DatasetOptions``.
+    """
+
+    name: ShownName = Field(default="unlabelled", description="Name shown in the log.")
+    dataroot: FilePath = Field(
+        description="Folder with photographs that are low-resolution images themselves; or a prepared folder."
+    )
+    cache_gb: NaturalFloat = Field(
+        default=2.0, description="Images are decoded once, into a cache, if that takes at most so many GB; 0: never."
+    )
+    dataloader_shuffle: Bool = Field(default=True, description="Draw images in random order.")
+    on_bad_image: Literal["error", "skip"] = Field(
+        default="error", description="Refuse to start because of a bad image, or leave it out and count it."
+    )
+
+
 class DatasetsOptions(Section):
     """The training, the test and the validation set."""
 
     train: DatasetOptions | None = Field(default=None, description="Patches to learn from.")
+    unlabelled: UnlabelledOptions | None = Field(
+        default=None, description="Photographs that the teacher alone tells of: distillation type unlabelled."
+    )
     test: DatasetOptions | None = Field(default=None, description="Whole images scored and saved during training.")
     val: DatasetOptions | None = Field(
         default=None, description="Whole images scored with them; they, rather than the test set, choose best_E.pth."
@@ -286,6 +309,7 @@ class NetworkOptions(Section):
     init_type: Literal[
         "default",
         "interpolation",
+        "teacher",
         "normal",
         "uniform",
         "xavier_normal",
@@ -294,7 +318,9 @@ class NetworkOptions(Section):
         "kaiming_uniform",
         "orthogonal",
     ] = Field(
-        default="default", description="First weights; 'interpolation' starts as bilinear upsampling (with a warm-up)."
+        default="default",
+        description="First weights; 'interpolation' starts as bilinear upsampling (with a warm-up), 'teacher' with "
+        "blocks of a teacher of the same width.",
     )
     init_bn_type: str | None = Field(default=None, description="Of batch normalisation, which SwinIR has not.")
     init_gain: PositiveFloat | None = Field(default=None, description="Gain of the classic init_type values; 0.2.")
@@ -320,6 +346,79 @@ class KeepOptions(Section):
     best: Bool = Field(default=True, description="The one of the best test's iteration, if there is one.")
 
 
+class MethodOptions(Section):
+    """Weight and schedule of one distillation type."""
+
+    weight: NaturalFloat | None = Field(default=None, description="Factor on its losses; default: the type's own.")
+    gradient_share: PositiveFloat | None = Field(
+        default=None,
+        description="Instead: measure, at its start, which factor gives its gradient this share of the pixel loss's.",
+    )
+    start_iter: NaturalInt = Field(default=0, description="First iteration with it.")
+    warmup_iter: NaturalInt = Field(default=0, description="Iterations in which it grows linearly to its weight.")
+    end_iter: PositiveInt | None = Field(default=None, description="Last iteration with it; default: that of the run.")
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Two rules for one weight; an end before the start."""
+        if self.weight is not None and self.gradient_share is not None:
+            yield Conflict(("gradient_share", "weight"), "the weight is given: leave one of the two out")
+        if self.end_iter is not None and self.end_iter < self.start_iter:
+            yield Conflict(("end_iter", "start_iter"), f"{self.end_iter}, but it starts in {self.start_iter}")
+
+    def factor(self, step: int) -> float:
+        """What the schedule makes of the weight in iteration ``step``, which counts from 1: in [0, 1]."""
+        if step < self.start_iter or (self.end_iter is not None and step > self.end_iter):
+            return 0.0
+        done = step - max(self.start_iter, 1) + 1
+        return min(done / self.warmup_iter, 1.0) if self.warmup_iter else 1.0
+
+    @property
+    def is_always_on(self) -> bool:
+        """Whether the schedule leaves no iteration out."""
+        return self.start_iter <= 1 and self.end_iter is None
+
+
+class UpcyclingOptions(MethodOptions):
+    """Those of ``dukd``."""
+
+    zoom_in: NaturalFloat = Field(default=5.0, description="Weight of the windows of H as low-resolution images.")
+    consistency: NaturalFloat = Field(
+        default=1.0, description="Weight of these windows inverted, mirrored, transposed; 0 saves a forward pass."
+    )
+    zoom_out: NaturalFloat = Field(
+        default=1.0, description="Weight of the patches scaled down; they are left out where smaller than a window."
+    )
+
+
+_METHOD_OPTIONS: dict[str, type[MethodOptions]] = {"dukd": UpcyclingOptions}
+"""Where a distillation type has keys of its own."""
+
+
+def _method_field(name: str) -> Any:
+    kind = _METHOD_OPTIONS.get(name, MethodOptions)
+    return kind, Field(default_factory=kind, description=f"Of {name}.")
+
+
+if TYPE_CHECKING:
+
+    class DistillationOptions(Section):
+        """Weights and schedules of the distillation types, by their names."""
+
+else:  # one key for each name of the table
+    DistillationOptions = create_model(
+        "DistillationOptions",
+        __base__=Section,
+        __doc__="Weights and schedules of the distillation types, by their names.",
+        **{name: _method_field(name) for name in DISTILLATIONS if name != "none"},
+    )
+
+Distillations = Annotated[
+    Annotated[DistillationName, Tag("single")]
+    | Annotated[tuple[DistillationName, ...], Field(min_length=1), Tag("list")],
+    Discriminator(_list_or_single),
+]
+
+
 class TrainOptions(Section):
     """Losses, optimiser, schedule and rhythm of one run."""
 
@@ -341,7 +440,12 @@ class TrainOptions(Section):
     G_lossfn_weight: NaturalFloat = Field(default=1.0, description="Its weight.")
     G_charbonnier_eps: PositiveFloat = Field(default=1e-9, description="Added under the root of charbonnier.")
 
-    distillation_type: DistillationName = Field(default="none", description="What the student learns from the teacher.")
+    distillation_type: Distillations = Field(
+        default="none", description="What the student learns from the teacher; a list: all of these together."
+    )
+    distillation: DistillationOptions = Field(
+        default_factory=DistillationOptions, description="Their weights and schedules."
+    )
     distill_lossfn_type: Literal["l1", "l2"] = Field(default="l1", description="Loss against the teacher's image.")
     distill_lossfn_weight: NaturalFloat = Field(default=1.0, description="Its weight.")
     teacher_weights: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = Field(
@@ -351,7 +455,8 @@ class TrainOptions(Section):
     feature_lossfn_weight: NaturalFloat = Field(default=0.01, description="Its weight, for each pair of stages.")
     start_feature_iter: NaturalInt = Field(default=0, description="First iteration with the feature loss.")
     feature_pairs: Annotated[tuple[tuple[NaturalInt, NaturalInt], ...], Field(min_length=1)] | None = Field(
-        default=None, description="[student stage, teacher stage] pairs; default: i with i."
+        default=None,
+        description="[student stage, teacher stage] pairs; default: feature i with i, others by relative depth.",
     )
     feature_taps: Annotated[tuple[ShownName, ...], Field(min_length=1)] | None = Field(
         default=None,
@@ -428,8 +533,49 @@ class TrainOptions(Section):
         train._perceptual_keys = names
         return train
 
+    @property
+    def distillation_types(self) -> tuple[str, ...]:
+        """All distillation types of the run; () for "none"."""
+        names = self.distillation_type if isinstance(self.distillation_type, tuple) else (self.distillation_type,)
+        return tuple(name for name in names if name != "none")
+
+    @property
+    def distillation_label(self) -> str:
+        """All distillation types, for people: "response + fakd"."""
+        return " + ".join(self.distillation_types) or "none"
+
+    def method(self, name: str) -> MethodOptions:
+        """Weight and schedule of a distillation type."""
+        return getattr(self.distillation, name, None) or MethodOptions()
+
+    def needs(self, *kinds: Needs) -> bool:
+        """Whether a distillation type of the run asks the teacher for one of these."""
+        return any(DISTILLATIONS[name].needs in kinds for name in self.distillation_types)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether one asks it for anything."""
+        return self.needs("images", "features", "network")
+
+    def _conflicts_of_distillation(self) -> Iterator[Conflict]:
+        names = self.distillation_type
+        if not isinstance(names, tuple):
+            return
+        key = ("distillation_type",)
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            yield Conflict(key, f"{', '.join(twice)} twice")
+        if "none" in names:
+            yield Conflict(key, 'a list is of what is learnt together, and "none" is nothing: leave it out')
+        for whole, part in (("feature", "response"), ("response_tta", "response")):
+            if {whole, part} <= set(names):
+                yield Conflict(key, f"{whole} includes {part}: leave {part} out")
+        if {"feature", "feature_norm"} <= set(names):
+            yield Conflict(key, "feature and feature_norm each train maps that are saved as netP: choose one")
+
     def conflicts(self) -> Iterator[Conflict]:
-        """Milestones that fall; periods and weights of the cosine that do not belong together."""
+        """Types that exclude each other; milestones that fall; periods and weights that do not belong together."""
+        yield from self._conflicts_of_distillation()
         if list(self.G_scheduler_milestones) != sorted(self.G_scheduler_milestones):
             yield Conflict(("G_scheduler_milestones",), "must rise")
         lowered = len(self.G_scheduler_milestones) * math.log(self.G_scheduler_gamma)
@@ -535,19 +681,42 @@ class Options(Section):
         if train and parts > train.dataloader_batch_size:
             keys = ("train.gradient_accumulation_steps", "datasets.train.dataloader_batch_size")
             yield Conflict(keys, f"{parts} parts of {train.dataloader_batch_size} patches")
-        if self.use_static_graph and self.train.distillation_type == "feature" and self.train.start_feature_iter > 1:
-            keys = ("use_static_graph", "train.start_feature_iter")
-            yield Conflict(keys, f"the graph changes in iteration {self.train.start_feature_iter}")
+        yield from self._conflicts_of_graph()
+        yield from self._conflicts_of_first_weights()
+        unlabelled = "unlabelled" in self.train.distillation_types
+        if unlabelled and self.datasets.unlabelled is None:
+            keys = ("datasets.unlabelled", "train.distillation_type")
+            yield Conflict(keys, "missing; distillation type unlabelled needs it, e.g. {dataroot: 'folder'}")
         if self.use_static_graph and parts > 1:
             keys = ("use_static_graph", "train.gradient_accumulation_steps")
             yield Conflict(keys, "torch's static graph knows no parts of a batch")
         if patch % self.scale:
             yield Conflict(("datasets.train.H_size", "scale"), f"{patch} is not a multiple of scale {self.scale}")
 
+    def _conflicts_of_first_weights(self) -> Iterator[Conflict]:
+        teachers = self.path.teachers
+        if self.starts_from_teacher and len(teachers) != 1:
+            keys = ("netG.init_type", "path.pretrained_netTeacher")
+            has = f"{len(teachers)} teachers, but it starts from one" if teachers else "'teacher', but there is no file"
+            yield Conflict(keys, f"{has}: name one in path.pretrained_netTeacher")
+        if self.netTeacher is not None and self.netTeacher.init_type == "teacher":
+            yield Conflict(("netTeacher.init_type",), "'teacher' is a start for students")
+
+    def _conflicts_of_graph(self) -> Iterator[Conflict]:
+        if not self.use_static_graph:
+            return
+        if "feature" in self.train.distillation_types and self.train.start_feature_iter > 1:
+            keys = ("use_static_graph", "train.start_feature_iter")
+            yield Conflict(keys, f"the graph changes in iteration {self.train.start_feature_iter}")
+        for name in self.train.distillation_types:
+            if not self.train.method(name).is_always_on:
+                keys = ("use_static_graph", f"train.distillation.{name}")
+                yield Conflict(keys, f"the graph changes when {name} starts or ends")
+
     def _conflicts_of_teachers(self) -> Iterator[Conflict]:
         weights, teachers = self.train.teacher_weights, self.path.teachers
         if len(teachers) > 1:
-            if self.train.distillation_type == "feature":
+            if self.train.needs("features"):
                 keys = ("path.pretrained_netTeacher", "train.distillation_type")
                 yield Conflict(keys, f"{len(teachers)} teachers, but features can be learnt from one alone")
             if self.netTeacher is not None:
@@ -568,15 +737,24 @@ class Options(Section):
 
     @property
     def teacher_is_stored(self) -> bool:
-        """Whether the teacher's answers are read from ``datasets.train.dataroot_T``, and its network is not needed."""
+        """Whether the teacher's answers to training patches are read from ``datasets.train.dataroot_T``."""
         train = self.datasets.train
-        kinds = FROM_IMAGES | FROM_FEATURES
-        return train is not None and train.dataroot_T is not None and self.train.distillation_type in kinds
+        return train is not None and train.dataroot_T is not None and self.train.needs("images", "features")
+
+    @property
+    def teacher_is_asked(self) -> bool:
+        """Whether the teacher's network is needed: nothing is stored, or not all that is asked."""
+        return self.train.needs("network") or (self.train.needs_teacher and not self.teacher_is_stored)
+
+    @property
+    def starts_from_teacher(self) -> bool:
+        """Whether the student's first weights are the teacher's."""
+        return self.netG.init_type == "teacher" and self.path.pretrained_netG is None
 
     @property
     def features_are_stored(self) -> bool:
         """Whether the teacher's features are read from there, too."""
-        return self.teacher_is_stored and self.train.distillation_type in FROM_FEATURES
+        return self.teacher_is_stored and self.train.needs("features")
 
     @property
     def run_dir(self) -> Path:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from swinlet.distillation.feature import paired_stages
+from swinlet.distillation.stages import paired_stages
 from swinlet.errors import OptionError
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.network_translator import Translator
@@ -62,7 +62,7 @@ def feature_evidence(run: Run, student: SwinIR, teacher: SwinIR, name: str, low:
         OptionError, CheckpointError: the token maps cannot be paired, or the translator cannot be read.
     """
     pairs = _pairs(run, student, teacher)
-    translator = None if run.translator is None else _read_translator(run, pairs, student, teacher)
+    translator = _read_translator(run, pairs, student, teacher) if _translates(run) else None
     image = _middle(low, student.window_size)
     device = next(student.parameters()).device
     batch = to_tensor(image)[None].to(device).float() / 255
@@ -95,9 +95,16 @@ def _stage(
     )
 
 
+def _translates(run: Run) -> bool:
+    """Whether the run's netP takes the teacher's features to the student's: that of feature_norm goes the other way."""
+    kinds = ("feature",) if run.options is None else run.options.train.distillation_types
+    return run.translator is not None and "feature" in kinds
+
+
 def _pairs(run: Run, student: SwinIR, teacher: SwinIR) -> Sequence[tuple[int, int]]:
     if run.options is not None:
-        return paired_stages(run.options.train, student, teacher)
+        by_depth = not {"feature_norm", "fakd"}.isdisjoint(run.options.train.distillation_types)
+        return paired_stages(run.options.train, student, teacher, by_depth=by_depth)
     if student.window_size != teacher.window_size:
         raise OptionError(
             f"{run.label}: its windows are {student.window_size}, the teacher's {teacher.window_size} wide: "
@@ -108,7 +115,8 @@ def _pairs(run: Run, student: SwinIR, teacher: SwinIR) -> Sequence[tuple[int, in
 
 def _read_translator(run: Run, pairs: Sequence[tuple[int, int]], student: SwinIR, teacher: SwinIR) -> Translator:
     assert run.translator is not None
-    translator = Translator([teacher.feature_widths[t] for _, t in pairs], student.config["embed_dim"])
+    width = student.config["embed_dim"]
+    translator = Translator([(teacher.feature_widths[t], width) for _, t in pairs])
     key = f"{run.label}: translator"
     load_into(translator, read_weights(run.translator, key), strict=True, source=f"{key}: {run.translator}")
     return translator.requires_grad_(False)

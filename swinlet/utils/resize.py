@@ -96,6 +96,15 @@ def _taps(length: int, factor: Fraction, first: int, count: int) -> Taps:
     return np.where(mirrored < length, mirrored, 2 * length - 1 - mirrored), weights
 
 
+def downscale_matrix(length: int, scale: int) -> Floats:
+    """The weights of one pass of ``bicubic_downscale`` over a side of ``length`` pixels, (length // scale, length)."""
+    count = length // scale
+    indices, weights = _taps(count * scale, Fraction(1, scale), 0, count)
+    matrix = np.zeros((count, length))
+    np.add.at(matrix, (np.arange(count)[:, None], indices), weights)
+    return matrix
+
+
 def _resize_rows(image: Image, taps: Taps) -> Image:
     """One pass along the first axis: (H, ...) to (count, ...), rounded and clipped to 8 bits."""
     return round_to_uint8(_weigh_rows(image, taps))
