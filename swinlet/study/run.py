@@ -156,10 +156,7 @@ def _named_files(options: Options) -> list[tuple[str, Path]]:
     weights = ("pretrained_netG", "pretrained_netE", "pretrained_netP", "pretrained_optimizerG")
     found = [(f"path.{key}", getattr(options.path, key)) for key in weights]
     found += [("path.pretrained_netTeacher", path) for path in options.path.teachers]
-    for phase in ("train", "test", "val"):
-        section = getattr(options.datasets, phase)
-        if section is not None:
-            found += [
-                (f"datasets.{phase}.{key}", getattr(section, key)) for key in ("dataroot_H", "dataroot_L", "dataroot_T")
-            ]
+    for phase, section in options.datasets:
+        keys = ("dataroot", "dataroot_H", "dataroot_L", "dataroot_T")
+        found += [(f"datasets.{phase}.{key}", getattr(section, key, None)) for key in keys]
     return [(key, path) for key, path in found if path is not None]
