@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -40,7 +41,13 @@ def write_study(
 ) -> Path:
     """A study file and its base in a folder; results go to ``out`` there."""
     folder.mkdir(exist_ok=True)
-    base = tree(photos, folder / "unused", teacher_file, G_scheduler_type="cosine", **(train_keys or {}))
+    base = tree(
+        photos,
+        folder / "unused",
+        teacher_file,
+        G_scheduler_type="cosine",
+        **{"checkpoint_test": 6, **(train_keys or {})},
+    )
     (folder / "base.json").write_text(json.dumps(base))
     content = {
         "base": "base.json",
@@ -369,6 +376,19 @@ class TestGoingOn:
         assert "none, seed 1: passed over: " in output
         assert "another run is at work here" in output
         assert results_of(copied).missing == ("none, seed 1: stopped at 4 of 6, at work or ended without a word",)
+
+    def test_two_studies_share_the_runs(self, copied: Path, trained: Trained) -> None:
+        """What the other one has claimed, but not begun to train."""
+        for seed in (1, 2):
+            (copied.parent / f"out/runs/none/seed_{seed}/models/6.json").unlink()
+        with RunLock(copied.parent / "out/runs/none/.seed_2.claim"):
+            code, output = said(copied)
+        assert code == 0
+        assert trained == ["none/seed_1"]
+        assert re.search(
+            r"none, seed 2: passed over: .*another run is at work here \(.* ago\); start the command", output
+        )
+        assert not list(copied.parent.rglob("*.claim"))
 
     def test_files_that_are_missing_are_told_before_anything_is_trained(
         self, photos: Path, teacher_file: Path, tmp_path: Path, trained: Trained

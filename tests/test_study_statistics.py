@@ -9,7 +9,7 @@ import pytest
 from swinlet.study.analysis import Images, SetData, analyse, difference, mean, rank
 from swinlet.study.results import Difference, GapShare, Interval
 from swinlet.study.student_t import seeds_needed, t_interval, t_probability, t_quantile
-from swinlet.study.verdict import verdict
+from swinlet.study.verdict import percent, verdict
 
 NAMES = ("a", "b", "c", "d")
 
@@ -225,6 +225,11 @@ class TestVerdict:
     )
     def test_sentences(self, found: Difference, sentence: str) -> None:
         assert verdict("X", "none", "Set5", found, has_teacher=True) == sentence
+
+    def test_shares(self) -> None:
+        assert [percent(share) for share in (0.0123, -0.0001, 0.0994, 0.0996, 1.5, -0.55)] == [
+            *["1.2", "0.0", "9.9", "10", "150", "-55"]
+        ]
 
     def test_without_a_teacher_nothing_is_said_of_one(self) -> None:
         assert verdict("X", "none", "Set5", made(0.08, 0.12, 0.16), has_teacher=False).endswith("over 3 seeds).")

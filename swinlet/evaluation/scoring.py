@@ -64,6 +64,7 @@ def score_testset(
     contenders: Sequence[Contender],
     scale: int,
     *,
+    baselines: bool = True,
     observe: Observer | None = None,
     advance: Callable[[str], None] = lambda _: None,
 ) -> tuple[TestSetResult, list[str]]:
@@ -73,6 +74,7 @@ def score_testset(
         testset: the images.
         contenders: the networks.
         scale: of all.
+        baselines: score bicubic interpolation, which takes as long as a small network.
         observe: is handed each test image and what was made of it: label -> uint8 (H, W, C).
         advance: is told before each picture what is about to be done.
 
@@ -84,11 +86,13 @@ def score_testset(
     rows = [Scores(contender.card.label) for contender in contenders]
     for picture in pictures(testset, problems):
         truth = GroundTruth(picture.truth, shave_of(scale))
-        restored = {bicubic.label: bicubic_upscale(picture.low, scale)}
-        bicubic.images[picture.name] = truth.score(restored[bicubic.label])
-        y_scores = _published_scores(picture, scale)
-        if y_scores is not None:
-            published.images[picture.name] = bicubic.images[picture.name] | y_scores
+        restored: dict[str, Image] = {}
+        if baselines:
+            restored[bicubic.label] = bicubic_upscale(picture.low, scale)
+            bicubic.images[picture.name] = truth.score(restored[bicubic.label])
+            y_scores = _published_scores(picture, scale)
+            if y_scores is not None:
+                published.images[picture.name] = bicubic.images[picture.name] | y_scores
         for contender, scores in zip(contenders, rows, strict=True):
             advance(f"{testset.name} {picture.name}: {scores.label}")
             try:
@@ -101,9 +105,8 @@ def score_testset(
         if observe is not None:
             observe(picture, restored)
     complete = bool(published.images) and published.images.keys() == bicubic.images.keys()
-    result = TestSetResult(
-        testset.name, str(testset.folder), testset.low_resolution, [*([published] if complete else []), bicubic, *rows]
-    )
+    without_network = [*([published] if complete else []), *([bicubic] if baselines else [])]
+    result = TestSetResult(testset.name, str(testset.folder), testset.low_resolution, [*without_network, *rows])
     others = len(bicubic.images) - len(published.images)
     if others and scale > 1 and not testset.is_gray:
         result.low_resolution += f", not MATLAB's bicubic of HR in {others} of {len(bicubic.images)}"

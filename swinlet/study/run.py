@@ -98,16 +98,13 @@ class StudyRunner:
             totals = [(run, self.equal_time.total_iter(run.variant)) for run in pending]
             ready = [(run, total) for run, total in totals if total is not None][: launch.at_once]
             if not ready:
-                return outcomes, [self._planned(run) for run in pending]
-            place = count - len(pending) + 1
-            taken = {run.position for run, _ in ready}
-            pending = [run for run in pending if run.position not in taken]
-            left = [(run, total) for run, total in ready if not progress_of(run, total).is_finished]  # by others, since
-            for run, total in left:
+                return [self._seen_again(outcome) for outcome in outcomes], [self._planned(run) for run in pending]
+            for run, total in ready:
                 self._prepare(run, total)
-            if left:
-                LOGGER.info("run %d of %d: %s", place, count, "; ".join(run.name for run, _ in left))
-                outcomes += launch(left)
+                pending.remove(run)
+            names = "; ".join(run.name for run, _ in ready)
+            LOGGER.info("run %d of %d: %s", count - len(pending) - len(ready) + 1, count, names)
+            outcomes += launch(ready)
 
     def results(self, scorer: Scorer) -> StudyResults:
         """Score whatever is complete, and write results.json and results.md."""
@@ -116,6 +113,12 @@ class StudyRunner:
         for name, text in content.items():
             write_text(self.study.out / name, text, shared=True)  # shards may do so at once
         return results
+
+    def _seen_again(self, outcome: Outcome) -> Outcome:
+        """What others were at work on may be finished in the end."""
+        if outcome.state == "locked" and self._planned(outcome.run).progress.is_finished:
+            return Outcome(outcome.run, "finished")
+        return outcome
 
     def _planned(self, run: Run) -> PlannedRun:
         total = self.equal_time.total_iter(run.variant)
@@ -153,10 +156,7 @@ def _named_files(options: Options) -> list[tuple[str, Path]]:
     weights = ("pretrained_netG", "pretrained_netE", "pretrained_netP", "pretrained_optimizerG")
     found = [(f"path.{key}", getattr(options.path, key)) for key in weights]
     found += [("path.pretrained_netTeacher", path) for path in options.path.teachers]
-    for phase in ("train", "test", "val"):
-        section = getattr(options.datasets, phase)
-        if section is not None:
-            found += [
-                (f"datasets.{phase}.{key}", getattr(section, key)) for key in ("dataroot_H", "dataroot_L", "dataroot_T")
-            ]
+    for phase, section in options.datasets:
+        keys = ("dataroot", "dataroot_H", "dataroot_L", "dataroot_T")
+        found += [(f"datasets.{phase}.{key}", getattr(section, key, None)) for key in keys]
     return [(key, path) for key, path in found if path is not None]

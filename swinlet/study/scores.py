@@ -194,21 +194,19 @@ class Scorer:
         testset = known.testset
         with ProgressBar() as bar:
             bar.start(len(testset.dataset))
+            contenders = [] if contender is None else [contender]
             result, problems = score_testset(
-                testset,
-                [] if contender is None else [contender],
-                testset.scale,
-                advance=bar.advance,
+                testset, contenders, testset.scale, baselines=contender is None, advance=bar.advance
             )
-        rows = result.rows if contender is None else [row for row in result.rows if row.label == contender.card.label]
-        if any(math.isnan(value) for row in rows for scores in row.images.values() for value in scores.values()):
+        values = [value for row in result.rows for scores in row.images.values() for value in scores.values()]
+        if any(map(math.isnan, values)):  # an image could not be restored
             raise DataError("\n".join(problems))
         return SetScores(
             name=testset.name,
             folder=str(testset.folder),
             identity=known.identity,
             low_resolution=result.low_resolution,
-            rows={row.label: _values(row) for row in rows},
+            rows={row.label: _values(row) for row in result.rows},
             problems=tuple(problems),
         )
 
@@ -226,8 +224,3 @@ def _read(file: Path) -> ScoresFile | None:
         return ScoresFile.model_validate_json(read_regular(file, MAX_RECORD))
     except (OSError, ValidationError):
         return None
-
-
-def row_of(scores: SetScores) -> dict[str, dict[str, float | None]]:
-    """The scores of a network's file: image -> metric -> value."""
-    return next(iter(scores.rows.values()))

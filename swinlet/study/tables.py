@@ -8,7 +8,7 @@ from swinlet.evaluation.tables import HEADINGS, aligned, piped
 from swinlet.metrics import shave_of
 from swinlet.study.plan import PlannedRun
 from swinlet.study.results import Baseline, Interval, RunRecord, StudyResults, TestSetResults, VariantScores
-from swinlet.study.verdict import share_text, signed
+from swinlet.study.verdict import percent, signed
 
 Table = list[list[str]]
 """Cells, the first row being headings."""
@@ -114,9 +114,9 @@ def _variant_row(scores: VariantScores, rank: str, no_share: str) -> list[str]:
         return [*row, *[_NONE] * 4, rank]
     share = no_share
     if found.share is not None:
-        share = share_text(found.share)
+        share = f"{percent(found.share.share)} %"
         if found.share.low is not None and found.share.high is not None:
-            share += f" ({100 * found.share.low:.0f} to {100 * found.share.high:.0f})"
+            share += f" ({percent(found.share.low)} to {percent(found.share.high)})"
     return [*row, signed(found.mean), _interval(found.over_seeds), _interval(found.over_images), share, rank]
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -59,10 +60,20 @@ def train_run(run: Run, total_iter: int) -> Outcome:
 
     Raises:
         StudyStoppedError: by a signal, which was handed on; the run has saved itself.
+        CheckpointError: its folder cannot be written.
     """
-    holder = _holder(run.folder)
-    if holder is not None:
-        return Outcome(run, "locked", holder)
+    with ExitStack() as held:
+        # The training locks the run's folder itself, but some seconds after its start.
+        claim = run.root / f".{run.folder.name}.claim"
+        holder = _holder_of(claim, held) or _holder(run.folder)
+        if holder is not None:
+            return Outcome(run, "locked", holder)
+        if progress_of(run, total_iter).is_finished:  # by another study, since this one has looked
+            return Outcome(run, "finished")
+        return _train(run, total_iter)
+
+
+def _train(run: Run, total_iter: int) -> Outcome:
     _note_start(run)
     with stop_signals() as stop:
         code = _wait_for(run.command, stop)
@@ -71,10 +82,10 @@ def train_run(run: Run, total_iter: int) -> Outcome:
         outcome = Outcome(run, "finished")
     elif code == 0:
         outcome = Outcome(run, "stopped", f"after iteration {done.step} of {total_iter}")
-    elif (holder := _holder(run.folder)) is not None:  # another process was faster
+    elif (holder := _holder(run.folder)) is not None:  # somebody has started the same training by hand
         outcome = Outcome(run, "locked", holder)
     else:
-        ended = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        ended = f"ended by a signal ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code}"
         outcome = Outcome(run, "failed", f"{ended}; {run.folder / 'train.log'}; to try again: {run.shown_command}")
     if stop.number:
         raise StudyStoppedError(stop.number)
@@ -101,20 +112,26 @@ def _wait_for(command: list[str], stop: StopRequest) -> int:
 
 
 def _holder(folder: Path) -> str | None:
-    """Who is at work in a run's folder; None: nobody. What somebody who has died left there is removed.
+    """Who trains in a run's folder; None: nobody. What somebody who has died left there is removed."""
+    if not (folder / LOCK_FILE).exists():  # do not take it even for a moment: a training may be about to
+        return None
+    with ExitStack() as held:
+        return _holder_of(folder, held)
+
+
+def _holder_of(folder: Path, held: ExitStack) -> str | None:
+    """Lock a folder until ``held`` is closed, or tell who has it.
 
     Raises:
-        CheckpointError: the folder cannot be written.
+        CheckpointError: it cannot be written.
     """
-    if not (folder / LOCK_FILE).exists():  # do not take it even for a moment: another study may be about to train
-        return None
     try:
-        with RunLock(folder):
-            return None
+        held.enter_context(RunLock(folder))
     except CheckpointError as error:
         if isinstance(error.__cause__, OSError):
             raise
-        return str(error)
+        return f"{str(error).partition('): ')[0]})"  # without advice for those who train by hand
+    return None
 
 
 def starts_file(run: Run) -> Path:

@@ -1,6 +1,6 @@
 """A difference in words: what it shows, and what it does not."""
 
-from swinlet.study.results import Difference, GapShare, Interval
+from swinlet.study.results import Difference, Interval
 from swinlet.study.student_t import MAX_SEEDS
 
 
@@ -31,7 +31,7 @@ def _clear(
         f"(95 % interval {low:.3f} to {high:.3f} over {len(found.seeds)} seeds)"
     )
     if found.share is not None:
-        text += f", {share_text(found.share)} of the teacher's gap"
+        text += f", {percent(found.share.share)} % of the teacher's gap"
     elif has_teacher:
         text += f"; the teacher is not better than {reference}: there is no gap"
     return f"{text}."
@@ -42,6 +42,7 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"  # adding 0.0 turns -0.0 into 0.0
 
 
-def share_text(share: GapShare) -> str:
-    """A share in per cent."""
-    return f"{round(100 * share.share) + 0:d} %"
+def percent(share: float) -> str:
+    """A share in per cent, without the sign: whole ones, or a decimal where they are few."""
+    value = 100 * share
+    return f"{round(value, 1) + 0.0:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
