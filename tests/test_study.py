@@ -243,6 +243,7 @@ class TestScores:
         assert scored == ["none, seed 2", "bicubic"]
 
     def test_another_image_is_another_test_set(self, copied: Path, photos: Path) -> None:
+        """Scores on a test set that is not asked for any more are kept."""
         before = results_of(copied)
         sets = copied.parent / "sets"
         shutil.copytree(photos / "test", sets)
@@ -256,6 +257,11 @@ class TestScores:
         assert other.name == "sets"
         assert other.identity != one.identity
         assert other.variants[0].psnr_y != one.variants[0].psnr_y
+        copied.write_text(json.dumps(content | {"testsets": [str(sets)]}))
+        assert study(copied, "--results-only")[0] == 0
+        assert results_of(copied).testsets == (other,)
+        scores = json.loads((copied.parent / "out/runs/none/seed_1/scores.json").read_text())
+        assert [entry["name"] for entry in scores["sets"]] == ["test", "sets"]
 
     def test_raw_weights(self, copied: Path) -> None:
         copied.write_text(json.dumps(json.loads(copied.read_text()) | {"weights": "G"}))

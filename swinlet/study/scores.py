@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,8 @@ from swinlet.utils.console import ProgressBar
 from swinlet.utils.device import inference_device
 from swinlet.utils.files import MAX_RECORD, read_regular, sha256_of, write_text
 from swinlet.utils.names import distinct
+
+LOGGER = logging.getLogger("swinlet")
 
 FORMAT = 1
 SCORES_FILE = "scores.json"  # in a run's folder
@@ -55,7 +58,7 @@ class ScoresFile(BaseModel):
     Attributes:
         weights: the file that was scored; "" for bicubic.
         sha256: of it.
-        sets: one for each test set.
+        sets: one for each test set; those of the study first, in its order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -148,33 +151,36 @@ class Scorer:
             SwinletError: it cannot be opened.
         """
         path = self._teacher
-        return (
-            None
-            if path is None
-            else self._scores(self._study.out / TEACHER_FILE, NamedFile(str(path), origin=self._key), path)
-        )
+        if path is None:
+            return None
+        return self._scores(self._study.out / TEACHER_FILE, NamedFile(str(path), origin=self._key), path)
 
     def bicubic(self) -> ScoresFile:
         """Of bicubic interpolation."""
         return self._scores(self._study.out / BICUBIC_FILE, None, None)
 
     def _scores(self, file: Path, named: NamedFile | None, weights: Path | None) -> ScoresFile:
-        """What the file holds; what it lacks, or was made of something else, is scored, and the file written anew."""
+        """What the file holds of the study's test sets; what it lacks, or was made of something else, is scored, and
+        the file written anew, with what it holds of others."""
         digest = "" if weights is None else sha256_of(weights)
-        known = _read(file)
-        kept = {} if known is None or known.sha256 != digest else {scores.identity: scores for scores in known.sets}
+        before = _read(file)
+        kept = {} if before is None or before.sha256 != digest else {scores.identity: scores for scores in before.sets}
         missing = [known for known in self.testsets if known.identity not in kept]
         if missing:
+            what = "bicubic" if named is None else named.label or "the teacher"
+            LOGGER.info("scoring %s on %s", what, ", ".join(known.testset.name for known in missing))
             contender = None if named is None else self._open(named)
-            made = [self._score(known, contender) for known in missing]
-            kept |= {scores.identity: scores for scores in made}
-        sets = tuple(
+            kept |= {known.identity: self._score(known, contender) for known in missing}
+        sets = [
             kept[known.identity].model_copy(update={"name": known.testset.name, "folder": str(known.testset.folder)})
             for known in self.testsets
-        )
-        scores = ScoresFile(weights="" if weights is None else str(weights), sha256=digest, sets=sets)
+        ]
+        scores = ScoresFile(weights="" if weights is None else str(weights), sha256=digest, sets=tuple(sets))
         if missing:
-            write_text(file, scores.model_dump_json(indent=1) + "\n", shared=True)
+            wanted = {known.identity for known in self.testsets}
+            others = [other for identity, other in kept.items() if identity not in wanted]
+            content = scores.model_copy(update={"sets": (*sets, *others)})
+            write_text(file, content.model_dump_json(indent=1) + "\n", shared=True)
         return scores
 
     def _open(self, named: NamedFile) -> Contender:
