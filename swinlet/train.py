@@ -4,7 +4,7 @@ import logging
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from signal import Signals
-from typing import Literal
+from typing import Any, Literal, cast
 
 from swinlet.checkpoint import SealedSet, newest_sealed, prune, unsealed_steps
 from swinlet.data.dataset_sr import DatasetSR
@@ -210,8 +210,20 @@ def find_checkpoint(model: ModelPlain, opt: Options) -> SealedSet | None:
 
 
 def changes_since(sealed: SealedSet, opt: Options) -> list[str]:
-    """Options that differ from those of a checkpoint."""
-    return list(changed_keys(sealed.options, opt.model_dump(mode="json"))) if sealed.options else []
+    """Options that differ from those of a checkpoint; keys that are newer than it have their default there."""
+    if not sealed.options:
+        return []
+    before = with_defaults(sealed.options, Options().model_dump(mode="json"))
+    return list(changed_keys(before, opt.model_dump(mode="json")))
+
+
+def with_defaults(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree of options, with what it does not have; in its sections, too."""
+    found = {**defaults, **tree}
+    for key, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(found[key], Mapping):
+            found[key] = with_defaults(found[key], cast("Mapping[str, Any]", default))
+    return found
 
 
 def advice(opt: Options) -> str:

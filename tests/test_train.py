@@ -466,3 +466,19 @@ class TestBadInput:
         assert train(options(photos, tmp_path, total_iter=2))
         assert "swinlet[tracking]" in (tmp_path / "run" / "train.log").read_text()
         assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_keys_newer_than_the_checkpoint_are_no_change(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(options(photos, tmp_path, total_iter=2))
+    manifest = tmp_path / "run" / "models" / "2.json"
+    content = json.loads(manifest.read_text())
+    for section, key in (("train", "distillation"), ("datasets", "unlabelled")):
+        del content["options"][section][key]
+    manifest.write_text(json.dumps(content))
+    caplog.clear()
+    train(options(photos, tmp_path, total_iter=4, distillation={"fakd": {"weight": 2.0}}))
+    (warning,) = [record.getMessage() for record in caplog.records if "options that differ" in record.getMessage()]
+    changes = warning.partition(": ")[2].split("; ")
+    assert changes == ["train.distillation.fakd.weight: null -> 2.0", "train.total_iter: 2 -> 4"]
