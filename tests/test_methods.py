@@ -407,7 +407,7 @@ def test_gradient_share(parts: int, caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text.count("weight of fakd") == 1
     fresh = fed(model_of(keys))
     pixel, own = (fresh._student_gradient(1, which) for which in ("pixel", "feature_norm"))
-    assert weights["feature_norm"] == pytest.approx(0.2 * pixel / own, rel=1e-4)
+    assert weights["feature_norm"] == pytest.approx(0.2 * pixel / own, rel=1e-3)
     found = fed(model_of({"distillation_type": "feature_norm", "G_lossfn_weight": 0.0}))
     found._distillation.measured["feature_norm"] = 1.0
     found.optimize_parameters(1)

@@ -62,6 +62,11 @@ CASES: dict[str, dict[str, Any]] = {
     "response, stored answers, shares of 2 and 3": {"batch": 5, "kind": "response", "stored": True},
     "feature, tapped": {"batch": 4, "kind": "feature", "feature_taps": ["conv_first", "layers.1"]},
     "none, shares of 2 and 3, sum of squares": {"batch": 5, "kind": "none", "G_lossfn_type": "l2sum"},
+    "several types, one measured, one that starts later, shares of 2 and 3": {
+        "batch": 5,
+        "kind": ["feature_norm", "dukd", "unlabelled"],
+        "distillation": {"feature_norm": {"start_iter": 2}},
+    },
     "none, clipped gradients": {"batch": 4, "kind": "none", "G_optimizer_clipgrad": 0.1, "E_decay": 0},
 }
 
@@ -86,6 +91,7 @@ def option_tree(images: Path, root: Path, teacher_file: Path, case: dict[str, An
     if case.get("stored"):
         data["datasets"]["train"]["dataroot_T"] = str(images / "answers")
     data["datasets"]["test"] |= {"cache_gb": 0}
+    data["datasets"]["unlabelled"] = {"dataroot": str(images / "train"), "cache_gb": 0}
     return data
 
 

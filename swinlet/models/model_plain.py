@@ -215,7 +215,8 @@ class ModelPlain:
                 f"train.distillation.{name}: its weight cannot be measured in iteration {step}: the norm of its "
                 f"gradient is {own:.3g}, that of the pixel loss's {pixel:.3g}; give it a weight instead"
             )
-        self._distillation.measured[name] = weight
+        # Four digits: what the log tells is what is used, however many processes have summed the gradients.
+        weight = self._distillation.measured[name] = float(f"{weight:.4g}")
         text = "weight of %s: %.4g, with which its gradient (%.3g) has %g of the pixel loss's norm (%.3g)"
         LOGGER.info(text, name, weight, own, share, pixel)
 
