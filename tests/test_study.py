@@ -405,6 +405,11 @@ class TestGoingOn:
         assert code == 2
         assert "variants.other: path.pretrained_netTeacher: nothing.pth does not exist" in output
         assert trained == []
+        wrong = {**VARIANTS, "wrong": {**other, "untrained_teacher": True}}
+        code, output = said(write_study(tmp_path, photos, teacher_file, variants=wrong))
+        assert code == 2
+        assert "variants.wrong.untrained_teacher: its architecture is that of the teacher: " in output
+        assert "nothing.pth does not exist" in output
 
     @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
     def test_a_signal_stops_it_and_it_goes_on(self, photos: Path, teacher_file: Path, tmp_path: Path) -> None:
@@ -414,7 +419,7 @@ class TestGoingOn:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             metrics = tmp_path / "out/runs/none/seed_1/metrics.jsonl"
             deadline = time.monotonic() + 60
-            while not metrics.exists() or '"train"' not in metrics.read_text():
+            while not metrics.exists() or '"type": "train"' not in metrics.read_text():
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

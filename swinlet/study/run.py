@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from swinlet.errors import OptionError
+from swinlet.errors import CheckpointError, OptionError, SwinletError
 from swinlet.options import Options
 from swinlet.study.equal_time import EqualTime
 from swinlet.study.gather import gather
 from swinlet.study.plan import PlannedRun, Run, Shard, plan_runs, progress_of, refuse_changed_options, write_options
 from swinlet.study.results import JSON_FILE, MARKDOWN_FILE, StudyResults
 from swinlet.study.scores import Scorer
-from swinlet.study.spec import Study
+from swinlet.study.spec import Study, Variant
 from swinlet.study.tables import as_markdown
 from swinlet.study.training import Outcome, train_run
-from swinlet.study.untrained import untrained_teacher
+from swinlet.study.untrained import UntrainedTeacher, untrained_teacher
 from swinlet.utils.files import write_text
 
 LOGGER = logging.getLogger("swinlet")
@@ -63,9 +63,7 @@ class StudyRunner:
         self.runs = plan_runs(study)
         self.equal_time = EqualTime(study, self.runs)
         self._teachers = {
-            variant.name: untrained_teacher(variant.options, study.out)
-            for variant in study.variants
-            if variant.untrained_teacher
+            variant.name: self._untrained(variant) for variant in study.variants if variant.untrained_teacher
         }
         known = [(run, total) for run in self.runs if (total := self.equal_time.total_iter(run.variant)) is not None]
         refuse_changed_options([(run, self._options(run, total)) for run, total in known])
@@ -113,6 +111,13 @@ class StudyRunner:
         for name, text in content.items():
             write_text(self.study.out / name, text, shared=True)  # shards may do so at once
         return results
+
+    def _untrained(self, variant: Variant) -> UntrainedTeacher:
+        try:
+            return untrained_teacher(variant.options, self.study.out)
+        except SwinletError as error:
+            where = f"{self.study.path}: variants.{variant.name}.untrained_teacher"
+            raise CheckpointError(f"{where}: its architecture is that of the teacher: {error}") from error
 
     def _seen_again(self, outcome: Outcome) -> Outcome:
         """What others were at work on may be finished in the end."""
