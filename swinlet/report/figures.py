@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 
 from swinlet.report.drawing import COLOURS, HEIGHT, LABEL_COLUMNS, MARKER, Drawing, drawable, new_drawing
 from swinlet.report.svg import shortened
-from swinlet.report.ticks import set_scale
+from swinlet.report.ticks import Interval, set_scale
 
 _LEGEND_ROW = 0.2  # inches
 # Where the label of a point may lie: units to the right and up, best first.
@@ -78,6 +78,33 @@ def curves(
         set_scale(drawing.axes, "y", log=log_y)
         if legend or len(series) > 1:
             _draw_legend(drawing, [one for one in drawn if not one.faint])
+        return drawing.svg()
+
+
+def panel(
+    title: str, series: Sequence[Series], limits: tuple[Interval, Interval], *, size: tuple[float, float], zero: bool
+) -> str:
+    """Curves without heading, legend and labels: one of several that stand side by side.
+
+    Args:
+        title: for those who hear the page.
+        series: drawn in this order.
+        limits: of steps and of values; what lies beyond is not shown.
+        size: in inches of 72 units.
+        zero: mark the value 0.
+
+    Returns:
+        An ``<svg>`` element, as of ``curves``.
+    """
+    with new_drawing(title, "", "", size, heading=False) as drawing:
+        axes = drawing.axes
+        if zero:
+            axes.axhline(0, color=COLOURS["--ink"], linewidth=0.8)
+        for one in series:
+            _draw_curve(drawing, one, False)
+        axes.set(xlim=limits[0], ylim=limits[1])
+        set_scale(axes, "x", whole=True, ticks=4)
+        set_scale(axes, "y", ticks=4)
         return drawing.svg()
 
 

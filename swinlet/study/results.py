@@ -4,9 +4,9 @@ Differences are always variant minus reference, in dB of PSNR-Y, paired by seed.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from swinlet.errors import DataError
 from swinlet.utils.files import MAX_RECORD, read_regular
@@ -14,18 +14,21 @@ from swinlet.utils.files import MAX_RECORD, read_regular
 FORMAT = 1
 JSON_FILE, MARKDOWN_FILE = "results.json", "results.md"  # in the study's folder
 
+Decibels = Annotated[float, Field(ge=-1e6, le=1e6)]
+"""A PSNR or a difference; the bounds, which no picture reaches, keep files of strangers drawable."""
+
 
 class Record(BaseModel):
     """A part of the results; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Interval(Record):
     """A 95 % interval in dB."""
 
-    low: float
-    high: float
+    low: Decibels
+    high: Decibels
 
     @property
     def excludes_zero(self) -> bool:
@@ -37,8 +40,8 @@ class SeedScore(Record):
     """One run on one test set: means over its images, PSNR in dB; null: infinite."""
 
     seed: int
-    psnr_y: float | None
-    psnr_rgb: float | None
+    psnr_y: Decibels | None
+    psnr_rgb: Decibels | None
     ssim_y: float | None
 
 
@@ -75,14 +78,20 @@ class Difference(Record):
 
     against: str
     seeds: tuple[int, ...]
-    values: tuple[float, ...]
-    mean: float
+    values: tuple[Decibels, ...]
+    mean: Decibels
     deviation: float | None
     over_seeds: Interval | None
     over_images: Interval | None
     images: int
     share: GapShare | None
     seeds_needed: int | None
+
+    @model_validator(mode="after")
+    def _has_a_value_for_each_seed(self) -> Self:
+        if not self.seeds or len(self.seeds) != len(self.values):
+            raise ValueError("seeds and values are not equally many")
+        return self
 
     @property
     def is_clear(self) -> bool:
@@ -104,8 +113,8 @@ class VariantScores(Record):
 
     variant: str
     seeds: tuple[SeedScore, ...]
-    psnr_y: float | None
-    psnr_rgb: float | None
+    psnr_y: Decibels | None
+    psnr_rgb: Decibels | None
     ssim_y: float | None
     deviation: float | None
     difference: Difference | None
@@ -116,8 +125,8 @@ class Baseline(Record):
     """What was not trained here: bicubic interpolation, the teacher."""
 
     label: str
-    psnr_y: float | None
-    psnr_rgb: float | None
+    psnr_y: Decibels | None
+    psnr_rgb: Decibels | None
     ssim_y: float | None
 
 
@@ -164,7 +173,7 @@ class TestSetResults(Record):
     low_resolution: str
     baselines: tuple[Baseline, ...]
     teacher: Baseline | None
-    gap: float | None
+    gap: Decibels | None
     variants: tuple[VariantScores, ...]
     ranking: Ranking | None
 
@@ -268,6 +277,15 @@ class StudyResults(Record):
     problems: tuple[str, ...]
     provenance: dict[str, Any]
 
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        known = [variant.name for variant in self.variants]
+        named = [scores.variant for testset in self.testsets for scores in testset.variants]
+        named += [self.reference, *(run.variant for run in self.runs)]
+        if len(set(known)) < len(known) or not set(named) <= set(known) or not "".join(known).isprintable():
+            raise ValueError("names of variants do not agree, or cannot be shown")
+        return self
+
 
 def read_results(path: Path) -> StudyResults:
     """Read ``results.json``.
@@ -281,6 +299,24 @@ def read_results(path: Path) -> StudyResults:
     file = path / JSON_FILE if path.is_dir() else path
     try:
         return StudyResults.model_validate_json(read_regular(file, MAX_RECORD))
-    except (OSError, ValidationError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{error.error_count()} values are not as expected"
-        raise DataError(f"{file}: no results of a study: {reason}: start swinlet study --results-only") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValidationError as error:
+        reason = _reason(error)
+    raise DataError(
+        f"{file}: no results of a study: {reason}: name a study's out folder, or write them with swinlet study "
+        "--results-only"
+    )
+
+
+def _reason(error: ValidationError) -> str:
+    """Why a file holds no results, in a few words."""
+    faults = error.errors(include_url=False, include_context=False)
+    first = faults[0]
+    for fault in faults:
+        if fault["type"] == "json_invalid":
+            return "it is torn, or not JSON"
+        if fault["loc"] == ("format",) and fault["type"] == "literal_error":
+            return f"its format is {str(fault['input'])[:20]!r}, this swinlet reads {FORMAT}"
+    where = ".".join(map(str, first["loc"]))[:100] or "all of it"
+    return f"{error.error_count()} values are not as expected, the first is {where!r}"
