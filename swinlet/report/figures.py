@@ -104,7 +104,7 @@ def panel(
             _draw_curve(drawing, one, False)
         axes.set(xlim=limits[0], ylim=limits[1])
         set_scale(axes, "x", whole=True, ticks=4)
-        set_scale(axes, "y", ticks=4)
+        set_scale(axes, "y", ticks=5)
         return drawing.svg()
 
 

@@ -1,5 +1,6 @@
 """The section of a study on the page: figures, tables and sentences."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,10 +29,13 @@ from swinlet.study.verdict import signed
 BETTER, WORSE, UNCLEAR = "--better", "--worse", "--unclear"
 """CSS properties with the colours of differences."""
 
+# Of score_table: what is compared, and what is told beside the seeds' values.
+_COMPARED = ["", "rank", "PSNR-Y", "difference", "95 % over seeds", "95 % over images", "of the gap"]
+_BESIDE = ["", "seeds", "PSNR-RGB", "SSIM-Y", "sd over seeds"]
 _REFERENCE, _VARIANT = "--muted", "--model-0"
 _SMALL = 2.5, 1.75  # inches of a panel where there are many
 _FEW = 3  # panels, and they are as large as other figures
-_BEGINNING = 0.2  # of a run, during which scores rise so much that later ones could not be told apart
+_BEGINNING = 1 / 3  # of a run, during which scores rise so much that later ones could not be told apart
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,16 @@ class SetSection:
     """A test set.
 
     Attributes:
+        name: of the test set.
         title: its heading.
-        figure: differences; "" where there are none.
-        verdicts: a sentence for each variant.
+        figure: differences, the largest first; "" where there are none.
+        verdicts: a sentence for each variant, in the same order.
         ranking: sentences.
-        scores: the table.
-        seeds: the table of single runs.
+        scores: what is compared.
+        seeds: single runs.
     """
 
+    name: str
     title: str
     figure: str
     verdicts: Sequence[Sentence]
@@ -126,22 +132,39 @@ def study_section(study: StudyEvidence) -> StudySection:
 
 
 def _set_section(testset: TestSetResults, results: StudyResults) -> SetSection:
+    order = sorted(
+        testset.variants, key=lambda scores: -math.inf if scores.difference is None else scores.difference.mean
+    )
+    best_first = order[::-1]
+    table = score_table(testset)
     return SetSection(
+        name=testset.name,
         title=set_title(testset, results),
-        figure=_difference_figure(testset, results),
-        verdicts=[Sentence(_colour(scores), scores.verdict) for scores in testset.variants if scores.verdict],
+        figure=_difference_figure(testset, best_first, results),
+        verdicts=[Sentence(_colour(scores), scores.verdict) for scores in best_first if scores.verdict],
         ranking=ranking_sentences(testset),
-        scores=_with_times(score_table(testset), results),
-        seeds=seed_table(testset, results),
+        scores=_with_times(_columns(table, _COMPARED), results),
+        seeds=_beside(_columns(table, _BESIDE), seed_table(testset, results)),
     )
 
 
+def _columns(table: Table, headings: Sequence[str]) -> Table:
+    places = [table[0].index(heading) for heading in headings]
+    return [[row[place] for place in places] for row in table]
+
+
 def _with_times(table: Table, results: StudyResults) -> Table:
-    """With what an iteration of each variant takes as the last column but one."""
+    """With what an iteration of each variant takes."""
     seconds = {variant.name: variant.seconds_per_step for variant in results.variants}
     times = {name: f"{1000 * value:.1f}" for name, value in seconds.items() if value is not None}
-    columns = ["ms per iteration", *(times.get(row[0], "-") for row in table[1:])]
-    return [[*row[:-1], cell, row[-1]] for row, cell in zip(table, columns, strict=True)]
+    cells = ["ms per iteration", *(times.get(row[0], "-") for row in table[1:])]
+    return [[*row, cell] for row, cell in zip(table, cells, strict=True)]
+
+
+def _beside(table: Table, seeds: Table) -> Table:
+    """The second table's columns beside the first one's, of the rows that the second one has."""
+    left = {row[0]: row[1:] for row in table}
+    return [[row[0], *row[1:], *left[row[0]]] for row in seeds]
 
 
 def _colour(scores: VariantScores) -> str:
@@ -151,10 +174,10 @@ def _colour(scores: VariantScores) -> str:
     return BETTER if found.mean > 0 else WORSE
 
 
-def _difference_figure(testset: TestSetResults, results: StudyResults) -> str:
-    """All differences to the reference, the largest first."""
+def _difference_figure(testset: TestSetResults, variants: Sequence[VariantScores], results: StudyResults) -> str:
+    """All differences to the reference."""
     rows: list[Difference] = []
-    for scores in testset.variants:
+    for scores in variants:
         found = scores.difference
         if found is None:
             continue
@@ -167,7 +190,6 @@ def _difference_figure(testset: TestSetResults, results: StudyResults) -> str:
         rows.append(Difference(scores.variant, text, _colour(scores), found.values, found.mean, interval))
     if not rows:
         return ""
-    rows.sort(key=lambda row: -row.mean)
     mark = None if testset.gap is None or testset.gap <= 0 else (f"teacher {signed(testset.gap)}", testset.gap)
     title = f"Difference to {results.reference} on {testset.name}"
     return forest(title, "dB of PSNR-Y, paired by seed", rows, mark)
