@@ -103,8 +103,8 @@ def report_command(
 ) -> None:
     """Write one HTML page about one run or several, or studies: curves, scores, pictures, token maps, options.
 
-    The page needs no other file and no network. Runs and studies may be going on. Teacher and test sets are those of the
-    runs' options, unless others are named. Exit code 2 if anything is missing on the page.
+    The page needs no other file and no network. Runs and studies may be going on. Teacher and test sets are those of
+    the runs' options, unless others are named. Exit code 2 if anything is missing on the page.
     """
     with user_errors("use --curves-only"):
         try:

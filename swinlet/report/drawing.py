@@ -59,13 +59,13 @@ _LARGEST = 1e100  # axes overflow beyond
 class Drawing:
     """A figure with one pair of axes."""
 
-    def __init__(self, title: str, x_label: str, y_label: str, size: tuple[float, float], *, heading: bool) -> None:
-        self._title = printable(title)
+    def __init__(self, title: str, x_label: str, y_label: str, size: tuple[float, float], spoken: str) -> None:
+        self._spoken = printable(spoken)
         self._colours = dict(COLOURS)
         self.figure = Figure(figsize=size, dpi=72, layout="constrained")
         FigureCanvasAgg(self.figure)  # measures texts
         self.figure.patch.set_visible(False)
-        if heading:
+        if title:
             self.figure.suptitle(shortened(title, TITLE_COLUMNS), x=0.012, ha="left")
         self.axes: Axes = self.figure.add_subplot()
         self.axes.patch.set_visible(False)
@@ -86,26 +86,26 @@ class Drawing:
         file = io.BytesIO()
         self.figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         names = {colour: f"var({name})" for name, colour in self._colours.items()}
-        return for_page(file.getvalue(), self._title, names)
+        return for_page(file.getvalue(), self._spoken, names)
 
 
 @contextmanager
 def new_drawing(
-    title: str, x_label: str, y_label: str, size: tuple[float, float] = (WIDTH, HEIGHT), *, heading: bool = True
+    title: str, x_label: str, y_label: str, size: tuple[float, float] = (WIDTH, HEIGHT), spoken: str = ""
 ) -> Generator[Drawing, None, None]:
     """The user's settings of matplotlib do not count inside, and are as before outside.
 
     Args:
-        title: for those who hear the page, and above the axes.
+        title: above the axes; "" for none.
         x_label, y_label: of the axes.
         size: in inches of 72 units.
-        heading: show the title.
+        spoken: for those who hear the page; the title where there is none.
     """
     with style.context(["default", _SETTINGS]), warnings.catch_warnings():
         # Only the measuring of a label misses these characters; the page's fonts draw them.
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
         warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
-        yield Drawing(title, x_label, y_label, size, heading=heading)
+        yield Drawing(title, x_label, y_label, size, spoken or title)
 
 
 def drawable(values: Sequence[float], log: bool = False) -> Floats:

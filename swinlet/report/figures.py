@@ -96,7 +96,7 @@ def panel(
     Returns:
         An ``<svg>`` element, as of ``curves``.
     """
-    with new_drawing(title, "", "", size, heading=False) as drawing:
+    with new_drawing("", "", "", size, title) as drawing:
         axes = drawing.axes
         if zero:
             axes.axhline(0, color=COLOURS["--ink"], linewidth=0.8)

@@ -12,6 +12,7 @@ from swinlet.report.ticks import Interval, common_limits, set_scale
 _ROW, _AROUND = 0.46, 0.75  # inches: a row, title and axis
 _TEXT, _LINE, _DOTS = 0.24, 0.56, 0.8  # where in its row a thing stands, 0 being above
 _ZERO = (0.42, 0.95)  # from where to where marks reach in a row, below the texts
+_FAR = 8  # times the usual extent of a row, and one may be left out
 _NEAR = 1.7  # times as far as the differences, and a mark is still drawn in its place
 
 
@@ -55,12 +56,13 @@ def forest(title: str, x_label: str, rows: Sequence[Difference], mark: tuple[str
     Returns:
         An ``<svg>`` element as wide as its container. The same arguments give the same text.
     """
-    low, high = common_limits([row.extent for row in rows])
+    low, high = common_limits([row.extent for row in rows], _FAR)
     if mark is not None and _NEAR * low < mark[1] < _NEAR * high:
         low, high = common_limits([(low, high), (mark[1], mark[1])])
     first = 0.0 if mark is None else -0.55  # the mark's label has a row of its own
     size = WIDTH, _AROUND + _ROW * (len(rows) - first)
-    with new_drawing(title, x_label, "", size) as drawing:
+    spoken = "; ".join([f"{row.label} {row.text}" for row in rows] + ([] if mark is None else [mark[0]]))
+    with new_drawing(title, x_label, "", size, f"{title}, {x_label}: {spoken}") as drawing:
         axes = drawing.axes
         axes.set(xlim=(low, high), ylim=(len(rows), first))
         axes.yaxis.set_visible(False)
@@ -97,14 +99,13 @@ def _draw_row(drawing: Drawing, i: int, row: Difference, limits: Interval) -> No
 def _draw_mark(drawing: Drawing, label: str, x: float, first: float, count: int, limits: Interval) -> None:
     """Its label above the rows, and a line where it lies; an arrow where that is beyond the axis."""
     axes = drawing.axes
-    text = {"va": "center", "size": 9, "color": COLOURS["--muted"]}
+    is_left = x < (limits[0] + limits[1]) / 2
+    place, transform = x, axes.transData
     if limits[0] <= x <= limits[1]:
         for i in range(count):
             axes.plot([x, x], [i + end for end in _ZERO], color=COLOURS["--muted"], linewidth=1.2, linestyle=":")
-        is_left = x < (limits[0] + limits[1]) / 2
-        axes.text(x, first / 2, label, ha="left" if is_left else "right", **text)
     else:
-        is_left = x < limits[0]
-        across = blended_transform_factory(axes.transAxes, axes.transData)
-        shown = f"\N{LEFTWARDS ARROW} {label}" if is_left else f"{label} \N{RIGHTWARDS ARROW}"
-        axes.text(0 if is_left else 1, first / 2, shown, transform=across, ha="left" if is_left else "right", **text)
+        place, transform = 0 if is_left else 1, blended_transform_factory(axes.transAxes, axes.transData)
+        label = f"\N{LEFTWARDS ARROW} {label}" if is_left else f"{label} \N{RIGHTWARDS ARROW}"
+    text = axes.text(place, first / 2, label, transform=transform, va="center", size=9, color=COLOURS["--muted"])
+    text.set_horizontalalignment("left" if is_left else "right")

@@ -8,7 +8,7 @@ from typing import Any, cast
 from swinlet.errors import DataError
 from swinlet.report.bands import Band, band, paired_band
 from swinlet.report.history import LOG_FILE, Curve, read_history
-from swinlet.study.results import JSON_FILE, RunRecord, StudyResults, read_results
+from swinlet.study.results import JSON_FILE, MAX_DECIBELS, RunRecord, StudyResults, read_results
 from swinlet.utils.names import distinct, printable
 from swinlet.utils.run_log import METRICS_FILE
 
@@ -122,7 +122,10 @@ def _scores(run: RunRecord, results: StudyResults, folder: Path) -> Curve | None
     """PSNR-Y of the weights that are scored; of the student's own where the run has no moving average."""
     scores = read_history(folder).scores
     scored = results.weights if run.weights is None else Path(run.weights).stem[-1:]
-    return next((curve for kind in (scored, "G") if (curve := scores.get(("test", kind, "psnr_y"))) is not None), None)
+    found = next((curve for kind in (scored, "G") if (curve := scores.get(("test", kind, "psnr_y"))) is not None), None)
+    steps, values = ((), ()) if found is None else (found.steps, found.values)
+    shown = {step: value for step, value in zip(steps, values, strict=True) if abs(value) <= MAX_DECIBELS}
+    return Curve(tuple(shown), tuple(shown.values())) if shown else None
 
 
 def _differences(

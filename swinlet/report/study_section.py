@@ -35,6 +35,7 @@ _BESIDE = ["", "seeds", "PSNR-RGB", "SSIM-Y", "sd over seeds"]
 _REFERENCE, _VARIANT = "--muted", "--model-0"
 _SMALL = 2.5, 1.75  # inches of a panel where there are many
 _FEW = 3  # panels, and they are as large as other figures
+_FAR = 2  # times the usual height of a curve, and a panel has an axis of its own
 _BEGINNING = 1 / 3  # of a run, during which scores rise so much that later ones could not be told apart
 
 
@@ -237,7 +238,7 @@ def _panels(
         return []
     last = max(found.steps[-1] for drawn in bands.values() for found in drawn)
     extents = {name: _extent(drawn, zero=zero) for name, drawn in bands.items()}
-    low, high = common_limits(list(extents.values()))
+    low, high = common_limits(list(extents.values()), _FAR)
     panels: list[Panel] = []
     for name, title in titles.items():
         fits = low <= extents[name][0] and extents[name][1] <= high

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import median, quantiles
+from statistics import median
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -14,8 +14,8 @@ Interval = tuple[float, float]
 """Lower and upper end."""
 
 _TICKS = 6
-_FAR = 3  # times the distance of the quartiles, and no number is near the others
-_ENOUGH = 4  # intervals tell what is far
+_FAR = 8  # median deviations from the median, and a number is far from the others
+_ENOUGH = 3  # intervals tell what is far
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -91,19 +91,23 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return ticks[:: math.ceil(len(ticks) / _TICKS)]
 
 
-def common_limits(intervals: Sequence[Interval]) -> Interval:
+def common_limits(intervals: Sequence[Interval], far: float = math.inf) -> Interval:
     """Limits for all of some intervals but those that lie so far off that the others would be hard to see.
 
     Args:
         intervals: of finite numbers; at least one.
+        far: how many times the usual width of an interval at least.
     """
-    lows, highs = [low for low, _ in intervals], [high for _, high in intervals]
-    low, high = min(lows), max(highs)
+    low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
     if len(intervals) >= _ENOUGH:
-        typical = median(high - low for low, high in intervals)
-        first, _, third = quantiles(lows, n=4)
-        low = min(one for one in lows if one >= first - max(_FAR * (third - first), typical))
-        first, _, third = quantiles(highs, n=4)
-        high = max(one for one in highs if one <= third + max(_FAR * (third - first), typical))
+        width = far * median(high - low for low, high in intervals)
+        low, high = min(_near([low for low, _ in intervals], width)), max(_near([high for _, high in intervals], width))
     margin = 0.06 * (high - low) or 0.01 * abs(high) or 0.01
     return low - margin, high + margin
+
+
+def _near(ends: Sequence[float], width: float) -> list[float]:
+    """Those that lie about where most do."""
+    middle = median(ends)
+    limit = max(width, _FAR * median(abs(end - middle) for end in ends))
+    return [end for end in ends if abs(end - middle) <= limit]

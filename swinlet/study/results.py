@@ -10,12 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from swinlet.errors import DataError
 from swinlet.utils.files import MAX_RECORD, read_regular
+from swinlet.utils.names import printable
 
 FORMAT = 1
 JSON_FILE, MARKDOWN_FILE = "results.json", "results.md"  # in the study's folder
 
-Decibels = Annotated[float, Field(ge=-1e6, le=1e6)]
-"""A PSNR or a difference; the bounds, which no picture reaches, keep files of strangers drawable."""
+MAX_DECIBELS = 1e6  # no picture reaches it; it keeps files of strangers drawable
+Decibels = Annotated[float, Field(ge=-MAX_DECIBELS, le=MAX_DECIBELS)]
+"""A PSNR or a difference."""
+Share = Annotated[float, Field(ge=-1e300, le=1e300)]
+"""Of the teacher's gap, which may be tiny; as per cent it is a number still."""
 
 
 class Record(BaseModel):
@@ -54,10 +58,10 @@ class GapShare(Record):
         low, high: the interval over seeds, scaled the same way; null with one seed.
     """
 
-    gap: float
-    share: float
-    low: float | None
-    high: float | None
+    gap: Decibels
+    share: Share
+    low: Share | None
+    high: Share | None
 
 
 class Difference(Record):
@@ -272,7 +276,7 @@ class StudyResults(Record):
     variants: tuple[VariantRecord, ...]
     runs: tuple[RunRecord, ...]
     testsets: tuple[TestSetResults, ...]
-    comparisons: int
+    comparisons: Annotated[int, Field(ge=0, le=10**9)]
     missing: tuple[str, ...]
     problems: tuple[str, ...]
     provenance: dict[str, Any]
@@ -317,6 +321,6 @@ def _reason(error: ValidationError) -> str:
         if fault["type"] == "json_invalid":
             return "it is torn, or not JSON"
         if fault["loc"] == ("format",) and fault["type"] == "literal_error":
-            return f"its format is {str(fault['input'])[:20]!r}, this swinlet reads {FORMAT}"
+            return f"its format is {printable(str(fault['input']))[:20]}, this swinlet reads {FORMAT}"
     where = ".".join(map(str, first["loc"]))[:100] or "all of it"
     return f"{error.error_count()} values are not as expected, the first is {where!r}"
