@@ -201,7 +201,10 @@ class TestKinds:
         some = write_results(tmp_path / "some", FEW)
         (some / "runs/response/seed_2/metrics.jsonl").unlink()
         (some / "runs/feature/seed_1/metrics.jsonl").write_text('{"type": "start"\n')
+        with (some / "runs/none/seed_1/metrics.jsonl").open("a") as file:
+            file.write('{"type": "te')
         page = make(tmp_path / "y.html", some)
+        assert "Lines of none, seed 1 that could not be read, and are not in its curve: 1." in page.text
         assert (
             "Not in the curves, as there is no metrics.jsonl any more, or no tests in it: response, seed 2."
             in page.text

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from swinlet.errors import DataError
 from swinlet.report.bands import Band, band, paired_band
-from swinlet.report.history import LOG_FILE, Curve, read_history
+from swinlet.report.history import LOG_FILE, Curve, History, read_history
 from swinlet.study.results import JSON_FILE, MAX_DECIBELS, RunRecord, StudyResults, read_results
 from swinlet.utils.names import distinct, printable
 from swinlet.utils.run_log import METRICS_FILE
@@ -89,10 +89,13 @@ def _with_curves(title: str, found: StudyResults, shown: StudyResults, folder: P
                 absent.append(name)
             continue
         try:
-            curve = _scores(run, found, place)
+            history = read_history(place)
         except DataError as error:
             notes.append(printable(f"No curve of {name}: {error}"))
             continue
+        if history.unread:
+            notes.append(f"Lines of {name} that could not be read, and are not in its curve: {history.unread}.")
+        curve = _scores(run, found, history)
         if curve is None:
             absent.append(name)
         else:
@@ -118,9 +121,9 @@ def _folder_of(run: RunRecord, results: StudyResults, folder: Path) -> Path | No
     return next((place for place, log in logs if log.is_file()), None)
 
 
-def _scores(run: RunRecord, results: StudyResults, folder: Path) -> Curve | None:
+def _scores(run: RunRecord, results: StudyResults, history: History) -> Curve | None:
     """PSNR-Y of the weights that are scored; of the student's own where the run has no moving average."""
-    scores = read_history(folder).scores
+    scores = history.scores
     scored = results.weights if run.weights is None else Path(run.weights).stem[-1:]
     found = next((curve for kind in (scored, "G") if (curve := scores.get(("test", kind, "psnr_y"))) is not None), None)
     steps, values = ((), ()) if found is None else (found.steps, found.values)
