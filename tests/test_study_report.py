@@ -360,6 +360,18 @@ class TestBadInput:
         page = make(tmp_path / "x.html", out)
         assert "or no tests in it: response, seed 1; response, seed 2; response, seed 3." in page.text
 
+    @pytest.mark.parametrize("folder", ["a" * 5000, "x\0y", "", "../" * 50, "/dev/stdin"])
+    def test_folders_of_strangers(self, tmp_path: Path, folder: str) -> None:
+        out = write_results(tmp_path / "out", FEW, curves=False)
+        content = json.loads((out / "results.json").read_text())
+        for run in content["runs"]:
+            run["folder"] = folder
+        change(out, runs=content["runs"])
+        (study_,), _ = open_studies([(None, out)])
+        assert study_.notes == [
+            "No curves: no run has its metrics.jsonl any more, or no tests in it. Scores are those of the results."
+        ]
+
 
 class TestParts:
     def test_bands_by_hand(self) -> None:

@@ -1,5 +1,6 @@
 """The studies that a report is about: their results, and the curves of their runs."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,8 @@ class StudyEvidence:
 
 def is_study(path: Path) -> bool:
     """Whether a path names a study rather than a run: its results, or a folder that has them, or runs of variants."""
-    if path.is_dir():
-        has_log = any((path / name).is_file() for name in (METRICS_FILE, LOG_FILE))
-        return not has_log and ((path / JSON_FILE).exists() or (path / "runs").is_dir())
+    if os.path.isdir(path):
+        return not _has_log(path) and ((path / JSON_FILE).exists() or (path / "runs").is_dir())
     return path.suffix.lower() == ".json"
 
 
@@ -117,8 +117,12 @@ def _folder_of(run: RunRecord, results: StudyResults, folder: Path) -> Path | No
     places = [Path(run.folder)]
     if places[0].is_relative_to(results.out):
         places.insert(0, folder / places[0].relative_to(results.out))
-    logs = [(place, place / name) for place in places for name in (METRICS_FILE, LOG_FILE)]
-    return next((place for place, log in logs if log.is_file()), None)
+    return next((place for place in places if _has_log(place)), None)
+
+
+def _has_log(folder: Path) -> bool:
+    """Also of paths that the system refuses: too long, a zero in them."""
+    return any(os.path.isfile(folder / name) for name in (METRICS_FILE, LOG_FILE))
 
 
 def _scores(run: RunRecord, results: StudyResults, history: History) -> Curve | None:

@@ -3,6 +3,7 @@
 Differences are always variant minus reference, in dB of PSNR-Y, paired by seed.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -300,7 +301,7 @@ def read_results(path: Path) -> StudyResults:
     Raises:
         DataError: it is missing, damaged, or of another version.
     """
-    file = path / JSON_FILE if path.is_dir() else path
+    file = path / JSON_FILE if os.path.isdir(path) else path
     try:
         return StudyResults.model_validate_json(read_regular(file, MAX_RECORD))
     except OSError as error:
