@@ -221,7 +221,12 @@ class TestResults:
         with pytest.raises(DataError, match=r"results\.json: no results of a study: No such file"):
             read_results(tmp_path)
         (tmp_path / "results.json").write_text('{"format": 2}')
-        with pytest.raises(DataError, match=r"no results of a study: \d+ values are not as expected"):
+        with pytest.raises(DataError, match=r"no results of a study: its format is 2, this swinlet reads 1"):
+            read_results(tmp_path)
+        (tmp_path / "results.json").write_text('{"format": 1}')
+        with pytest.raises(
+            DataError, match=r"no results of a study: \d+ values are not as expected, the first is 'study'"
+        ):
             read_results(tmp_path)
 
 

@@ -80,7 +80,11 @@ def evaluate_command(
 
 def report_command(
     runs: Annotated[
-        list[str], typer.Argument(help="Folders of runs, or their metrics.jsonl or train.log.", metavar="[LABEL=]RUN")
+        list[str],
+        typer.Argument(
+            help="Folders of runs, or their metrics.jsonl or train.log; folders of studies, or their results.json.",
+            metavar="[LABEL=]RUN",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The page to write.", metavar="FILE")],
     teacher: TeacherFile = None,
@@ -97,10 +101,10 @@ def report_command(
     latency_size: LatencySize = 128,
     curves_only: Annotated[bool, typer.Option("--curves-only", help="No scores, no pictures: fast.")] = False,
 ) -> None:
-    """Write one HTML page about one run or several: curves, scores, pictures, token maps, options.
+    """Write one HTML page about one run or several, or studies: curves, scores, pictures, token maps, options.
 
-    The page needs no other file and no network. Runs may be going on. Teacher and test sets are those of the runs'
-    options, unless others are named. Exit code 2 if anything is missing on the page.
+    The page needs no other file and no network. Runs and studies may be going on. Teacher and test sets are those of
+    the runs' options, unless others are named. Exit code 2 if anything is missing on the page.
     """
     with user_errors("use --curves-only"):
         try:

@@ -1,4 +1,4 @@
-"""A report: runs, their scores and evidence, gathered and put into one page."""
+"""A report: runs, their scores and evidence, and studies, gathered and put into one page."""
 
 import os
 import time
@@ -22,6 +22,7 @@ from swinlet.report.features import FeatureEvidence, feature_evidence
 from swinlet.report.page import Report, render
 from swinlet.report.pictures import ImageEvidence, image_evidence
 from swinlet.report.runs import Run, open_runs
+from swinlet.report.studies import is_study, open_studies
 from swinlet.utils.console import ProgressBar
 from swinlet.utils.files import sha256_of
 from swinlet.utils.names import distinct
@@ -32,7 +33,7 @@ class ReportRequest:
     """What to report on, and how.
 
     Attributes:
-        runs: label (None: A, B, C, ...) and path of each.
+        runs: label (None: A, B, C, ...) and path of each; studies among them.
         restore: device and precision for restoring the test images.
         teacher: weight file, as ``NamedFile.word``; None: that of the runs' options.
         download: let an ``hf://`` teacher be fetched.
@@ -60,11 +61,13 @@ def build_report(request: ReportRequest, bar: ProgressBar) -> tuple[str, list[st
     """The page as HTML, and what is missing on it.
 
     Raises:
-        DataError: no run can be read.
+        DataError: no run and no study can be read.
     """
     origin = provenance(request.restore, time.time())
-    runs, problems = open_runs(request.runs)
-    if not runs:
+    studies, problems = open_studies([(label, path) for label, path in request.runs if is_study(path)])
+    runs, faults = open_runs([(label, path) for label, path in request.runs if not is_study(path)])
+    problems += faults
+    if not runs and not studies:
         raise DataError("\n".join(problems))
     problems += [f"{run.path}: {problem}" for run in runs for problem in run.problems]
     scored = [] if request.curves_only else [run for run in runs if run.weights is not None]
@@ -77,6 +80,7 @@ def build_report(request: ReportRequest, bar: ProgressBar) -> tuple[str, list[st
     problems += evidence.problems
     report = Report(
         runs=runs,
+        studies=studies,
         evaluation=evidence.evaluation,
         images=evidence.images,
         features=evidence.features,

@@ -1,66 +1,20 @@
-"""Curves and scatter plots as SVG text for an HTML page, which gives fonts and, for each theme, colours.
+"""Curves and scatter plots as SVG text for an HTML page, which gives fonts and, for each theme, colours."""
 
-Needs matplotlib, which is optional: whoever imports this module handles its absence. Not for several threads at once:
-matplotlib's settings, changed while a figure is drawn, are those of the process.
-"""
-
-import io
 import math
-import re
-import warnings
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
-from numpy.typing import NDArray
 
-from swinlet.report.svg import for_page, shortened
-from swinlet.report.ticks import set_scale
-from swinlet.utils.names import printable
+from swinlet.report.drawing import COLOURS, HEIGHT, LABEL_COLUMNS, MARKER, Drawing, drawable, new_drawing
+from swinlet.report.svg import shortened
+from swinlet.report.ticks import Interval, set_scale
 
-Floats = NDArray[np.float64]
-
-WIDTH, HEIGHT = 4.6, 3.1  # inches of 72 units: fonts of 10 units stay legible on a telephone
-
-_COLOURS = {"--ink": "#0d0000", "--muted": "#0d0001", "--rule": "#0d0002"}  # stand-ins until a figure becomes text
-_SETTINGS: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "swinlet",
-    "text.parse_math": False,
-    "text.color": _COLOURS["--ink"],
-    "font.family": "DejaVu Sans",  # comes with matplotlib, and is wider than what pages use: texts have room
-    "font.size": 10,
-    "axes.labelcolor": _COLOURS["--muted"],
-    "axes.edgecolor": _COLOURS["--rule"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _COLOURS["--rule"],
-    "grid.linewidth": 0.6,
-    "figure.titlesize": 11,
-    "figure.titleweight": "bold",
-    "lines.linewidth": 1.6,
-    "lines.markeredgewidth": 0,
-    "lines.solid_capstyle": "round",
-    "xtick.color": _COLOURS["--muted"],
-    "xtick.major.size": 0,
-    "ytick.color": _COLOURS["--muted"],
-    "ytick.major.size": 0,
-}
-_TITLE_COLUMNS, _AXIS_COLUMNS, _LABEL_COLUMNS = 44, 24, 28  # longer texts are shortened
 _LEGEND_ROW = 0.2  # inches
-_LARGEST = 1e100  # axes overflow beyond
-_MARKER = 7.0  # of scatter plots
 # Where the label of a point may lie: units to the right and up, best first.
 _PLACES = [(8, 0), (-8, 0), (0, 13), (0, -13)] + [(x, y * k) for k in range(1, 7) for x in (8, -8) for y in (15, -15)]
 
@@ -114,7 +68,7 @@ def curves(
     Raises:
         ValueError: a colour is no name of a CSS custom property, or lengths differ.
     """
-    with _drawing(title, x_label, y_label) as drawing:
+    with new_drawing(title, x_label, y_label) as drawing:
         drawn = [one for one in series if _draw_curve(drawing, one, log_y)]
         if not drawn:
             drawing.say_no_data()
@@ -124,6 +78,33 @@ def curves(
         set_scale(drawing.axes, "y", log=log_y)
         if legend or len(series) > 1:
             _draw_legend(drawing, [one for one in drawn if not one.faint])
+        return drawing.svg()
+
+
+def panel(
+    title: str, series: Sequence[Series], limits: tuple[Interval, Interval], *, size: tuple[float, float], zero: bool
+) -> str:
+    """Curves without heading, legend and labels: one of several that stand side by side.
+
+    Args:
+        title: for those who hear the page.
+        series: drawn in this order.
+        limits: of steps and of values; what lies beyond is not shown.
+        size: in inches of 72 units.
+        zero: mark the value 0.
+
+    Returns:
+        An ``<svg>`` element, as of ``curves``.
+    """
+    with new_drawing("", "", "", size, title) as drawing:
+        axes = drawing.axes
+        if zero:
+            axes.axhline(0, color=COLOURS["--ink"], linewidth=0.8)
+        for one in series:
+            _draw_curve(drawing, one, False)
+        axes.set(xlim=limits[0], ylim=limits[1])
+        set_scale(axes, "x", whole=True, ticks=4)
+        set_scale(axes, "y", ticks=5)
         return drawing.svg()
 
 
@@ -140,9 +121,9 @@ def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point], *, 
     Raises:
         ValueError: a colour is no name of a CSS custom property.
     """
-    with _drawing(title, x_label, y_label) as drawing:
-        xs = _drawable([point.x for point in points], log_x)
-        ys = _drawable([point.y for point in points], False)
+    with new_drawing(title, x_label, y_label) as drawing:
+        xs = drawable([point.x for point in points], log_x)
+        ys = drawable([point.y for point in points], False)
         shown = [i for i in range(len(points)) if math.isfinite(xs[i] + ys[i])]
         if not shown:
             drawing.say_no_data()
@@ -150,7 +131,7 @@ def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point], *, 
         axes = drawing.axes
         for i in shown:
             colour = drawing.colour(points[i].colour)
-            axes.plot([xs[i]], [ys[i]], "o", color=colour, markersize=_MARKER, clip_on=False)
+            axes.plot([xs[i]], [ys[i]], "o", color=colour, markersize=MARKER, clip_on=False)
         axes.margins(x=0.12, y=0.16)
         set_scale(axes, "x", log=log_x)
         set_scale(axes, "y")
@@ -158,61 +139,9 @@ def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point], *, 
         return drawing.svg()
 
 
-class _Drawing:
-    """A figure with one pair of axes."""
-
-    def __init__(self, title: str, x_label: str, y_label: str) -> None:
-        self._title = printable(title)
-        self._colours = dict(_COLOURS)
-        self.figure = Figure(figsize=(WIDTH, HEIGHT), dpi=72, layout="constrained")
-        FigureCanvasAgg(self.figure)  # measures texts
-        self.figure.patch.set_visible(False)
-        self.figure.suptitle(shortened(title, _TITLE_COLUMNS), x=0.012, ha="left")
-        self.axes: Axes = self.figure.add_subplot()
-        self.axes.patch.set_visible(False)
-        self.axes.set_xlabel(shortened(x_label, 2 * _AXIS_COLUMNS))
-        self.axes.set_ylabel(shortened(y_label, _AXIS_COLUMNS))
-
-    def colour(self, name: str) -> str:
-        """The stand-in of a CSS custom property."""
-        if not re.fullmatch(r"--[A-Za-z0-9_-]+", name):
-            raise ValueError(f"{name!r} is no name of a CSS custom property")
-        return self._colours.setdefault(name, f"#{0x0D0000 + len(self._colours):06x}")
-
-    def say_no_data(self) -> None:
-        self.axes.set(xticks=[], yticks=[])
-        self.axes.text(0.5, 0.5, "no data yet", transform=self.axes.transAxes, ha="center", va="center")
-
-    def svg(self) -> str:
-        file = io.BytesIO()
-        self.figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-        names = {colour: f"var({name})" for name, colour in self._colours.items()}
-        return for_page(file.getvalue(), self._title, names)
-
-
-@contextmanager
-def _drawing(title: str, x_label: str, y_label: str) -> Generator[_Drawing, None, None]:
-    """The user's settings of matplotlib do not count inside, and are as before outside."""
-    with style.context(["default", _SETTINGS]), warnings.catch_warnings():
-        # Only the measuring of a label misses these characters; the page's fonts draw them.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
-        warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
-        yield _Drawing(title, x_label, y_label)
-
-
-def _drawable(values: Sequence[float], log: bool) -> Floats:
-    """float64 (N,), NaN where a value cannot be drawn."""
-    array = np.array(values, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        shown = np.abs(array) <= _LARGEST
-        if log:
-            shown &= array >= 1 / _LARGEST
-    return np.where(shown, array, np.nan)
-
-
-def _draw_curve(drawing: _Drawing, series: Series, log_y: bool) -> bool:
+def _draw_curve(drawing: Drawing, series: Series, log_y: bool) -> bool:
     """Draw what can be drawn, and tell whether that is anything."""
-    steps, values = _drawable(series.steps, False), _drawable(series.values, log_y)
+    steps, values = drawable(series.steps, False), drawable(series.values, log_y)
     if len(steps) != len(values):
         raise ValueError(f"series {series.label!r}: {len(steps)} steps, {len(values)} values")
     colour = drawing.colour(series.colour)
@@ -220,7 +149,7 @@ def _draw_curve(drawing: _Drawing, series: Series, log_y: bool) -> bool:
     if not shown.any():
         return False
     if series.band is not None:
-        low, high = (_drawable(bound, log_y) for bound in series.band)
+        low, high = (drawable(bound, log_y) for bound in series.band)
         drawing.axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     alone = np.flatnonzero(shown[1:-1] & ~shown[:-2] & ~shown[2:])  # a line does not show these
     (line,) = drawing.axes.plot(steps, values, color=colour, linestyle=_line_style(series))
@@ -234,7 +163,7 @@ def _line_style(series: Series) -> Any:
     return (0, (3.2, 1.8)) if series.dashed else "-"
 
 
-def _draw_legend(drawing: _Drawing, drawn: Sequence[Series]) -> None:
+def _draw_legend(drawing: Drawing, drawn: Sequence[Series]) -> None:
     """Below the axes, where it hides no curve, in as few rows as fit; the figure grows by them."""
     figure = drawing.figure
     for rows in range(1, len(drawn) + 1):
@@ -249,28 +178,28 @@ def _draw_legend(drawing: _Drawing, drawn: Sequence[Series]) -> None:
             columnspacing=1.2,
         )
         for text, one in zip(legend.get_texts(), drawn, strict=True):
-            text.set_text(shortened(one.label, _LABEL_COLUMNS))
+            text.set_text(shortened(one.label, LABEL_COLUMNS))
         if rows == len(drawn) or legend.get_window_extent().width <= figure.bbox.width:
             figure.set_figheight(HEIGHT + _LEGEND_ROW * rows)
             return
         legend.remove()
 
 
-def _label_points(drawing: _Drawing, points: Sequence[tuple[str, float, float]]) -> None:
+def _label_points(drawing: Drawing, points: Sequence[tuple[str, float, float]]) -> None:
     """Write labels beside points (label, x, y), each where it covers the least of points and other labels."""
     drawing.figure.draw_without_rendering()  # gives the axes their place,
     drawing.figure.set_layout_engine("none")  # which they keep
     axes = drawing.axes
     pixels = axes.transData.transform([(x, y) for _, x, y in points])
-    half = _MARKER / 2 + 1
+    half = MARKER / 2 + 1
     taken = [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in pixels]
     for label, x, y in points:
-        text = axes.annotate(shortened(label, _LABEL_COLUMNS), (x, y), (0, 0), textcoords="offset points")
+        text = axes.annotate(shortened(label, LABEL_COLUMNS), (x, y), (0, 0), textcoords="offset points")
         text.set(va="center_baseline", annotation_clip=False)
         best = min(_PLACES, key=lambda place: _covered(_move(text, place), axes.bbox, taken))
         taken.append(_move(text, best))
         if abs(best[1]) > _PLACES[0][0] and best[0]:  # neither beside nor above nor below: a line leads there
-            line = {"arrowstyle": "-", "color": _COLOURS["--muted"], "linewidth": 0.6, "shrinkA": 0, "shrinkB": half}
+            line = {"arrowstyle": "-", "color": COLOURS["--muted"], "linewidth": 0.6, "shrinkA": 0, "shrinkB": half}
             axes.annotate("", (x, y), best, textcoords="offset points", arrowprops=line)
 
 

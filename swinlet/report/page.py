@@ -13,6 +13,8 @@ from swinlet.report.curves import COLOURS, SMOOTHED_FROM, efficiency_figures, lo
 from swinlet.report.features import FeatureEvidence
 from swinlet.report.pictures import ImageEvidence
 from swinlet.report.runs import Run, options_table
+from swinlet.report.studies import StudyEvidence
+from swinlet.report.study_section import study_section
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Report:
     """
 
     runs: Sequence[Run]
+    studies: Sequence[StudyEvidence]
     evaluation: Evaluation | None
     images: Sequence[ImageEvidence]
     features: Sequence[FeatureEvidence]
@@ -52,11 +55,14 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     colours = colours_of(report.runs)
+    titles = {run.label: title_of(run) for run in report.runs}
     evaluation = report.evaluation
     return environment.get_template("report.html").render(
         report=report,
         colours=colours,
-        titles={run.label: title_of(run) for run in report.runs},
+        titles=titles,
+        headings=[*titles.values(), *(f"Study {study.title}" for study in report.studies)],
+        studies=[study_section(study) for study in report.studies],
         score_figures=score_figures(report.runs, colours),
         smoothed=any(len(c.steps) >= SMOOTHED_FROM for run in report.runs for c in run.history.losses.values()),
         loss_figures=loss_figures(report.runs, colours),

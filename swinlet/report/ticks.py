@@ -1,15 +1,21 @@
-"""Few round ticks with short labels for matplotlib's axes."""
+"""Limits, and few round ticks with short labels, for matplotlib's axes."""
 
 import math
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import median
 from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator, NullLocator
 
+Interval = tuple[float, float]
+"""Lower and upper end."""
+
 _TICKS = 6
+_FAR = 8  # median deviations from the median, and a number is far from the others
+_ENOUGH = 3  # intervals tell what is far
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -44,8 +50,17 @@ def _minus(text: str) -> str:
     return re.sub(r"e([+-])0*", r"e\1", text).replace("e+", "e").replace("-", "\N{MINUS SIGN}")
 
 
-def set_scale(axes: Axes, which: Literal["x", "y"], *, log: bool = False, whole: bool = False) -> None:
-    """Few round ticks with short labels; call it when all is drawn."""
+def set_scale(
+    axes: Axes, which: Literal["x", "y"], *, log: bool = False, whole: bool = False, ticks: int = _TICKS
+) -> None:
+    """Few round ticks with short labels; call it when all is drawn.
+
+    Args:
+        axes, which: the axis.
+        log: logarithmic.
+        whole: whole numbers only.
+        ticks: how many there may be between two others; of a linear axis.
+    """
     axis = axes.xaxis if which == "x" else axes.yaxis
     if log:
         axes.set(**{f"{which}scale": "log"})
@@ -53,12 +68,12 @@ def set_scale(axes: Axes, which: Literal["x", "y"], *, log: bool = False, whole:
         axis.set_major_locator(FixedLocator(_log_ticks(low, high)))
         axis.set_minor_locator(NullLocator())
     else:
-        axis.set_major_locator(_locator(whole))
+        axis.set_major_locator(_locator(whole, ticks))
     axis.set_major_formatter(_Numbers(even=not log))
 
 
-def _locator(whole: bool = False) -> MaxNLocator:
-    return MaxNLocator(_TICKS, steps=[1, 2, 2.5, 5, 10], integer=whole)
+def _locator(whole: bool = False, ticks: int = _TICKS) -> MaxNLocator:
+    return MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10], integer=whole)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -74,3 +89,25 @@ def _log_ticks(low: float, high: float) -> list[float]:
         linear = _locator().tick_values(low, high)
         return [float(tick) for tick in linear if low <= tick <= high]
     return ticks[:: math.ceil(len(ticks) / _TICKS)]
+
+
+def common_limits(intervals: Sequence[Interval], far: float = math.inf) -> Interval:
+    """Limits for all of some intervals but those that lie so far off that the others would be hard to see.
+
+    Args:
+        intervals: of finite numbers; at least one.
+        far: how many times the usual width of an interval at least.
+    """
+    low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
+    if len(intervals) >= _ENOUGH:
+        width = far * median(high - low for low, high in intervals)
+        low, high = min(_near([low for low, _ in intervals], width)), max(_near([high for _, high in intervals], width))
+    margin = 0.06 * (high - low) or 0.01 * abs(high) or 0.01
+    return low - margin, high + margin
+
+
+def _near(ends: Sequence[float], width: float) -> list[float]:
+    """Those that lie about where most do."""
+    middle = median(ends)
+    limit = max(width, _FAR * median(abs(end - middle) for end in ends))
+    return [end for end in ends if abs(end - middle) <= limit]

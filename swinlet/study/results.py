@@ -3,29 +3,37 @@
 Differences are always variant minus reference, in dB of PSNR-Y, paired by seed.
 """
 
+import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from swinlet.errors import DataError
 from swinlet.utils.files import MAX_RECORD, read_regular
+from swinlet.utils.names import printable
 
 FORMAT = 1
 JSON_FILE, MARKDOWN_FILE = "results.json", "results.md"  # in the study's folder
+
+MAX_DECIBELS = 1e6  # no picture reaches it; it keeps files of strangers drawable
+Decibels = Annotated[float, Field(ge=-MAX_DECIBELS, le=MAX_DECIBELS)]
+"""A PSNR or a difference."""
+Share = Annotated[float, Field(ge=-1e300, le=1e300)]
+"""Of the teacher's gap, which may be tiny; as per cent it is a number still."""
 
 
 class Record(BaseModel):
     """A part of the results; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Interval(Record):
     """A 95 % interval in dB."""
 
-    low: float
-    high: float
+    low: Decibels
+    high: Decibels
 
     @property
     def excludes_zero(self) -> bool:
@@ -37,8 +45,8 @@ class SeedScore(Record):
     """One run on one test set: means over its images, PSNR in dB; null: infinite."""
 
     seed: int
-    psnr_y: float | None
-    psnr_rgb: float | None
+    psnr_y: Decibels | None
+    psnr_rgb: Decibels | None
     ssim_y: float | None
 
 
@@ -51,10 +59,10 @@ class GapShare(Record):
         low, high: the interval over seeds, scaled the same way; null with one seed.
     """
 
-    gap: float
-    share: float
-    low: float | None
-    high: float | None
+    gap: Decibels
+    share: Share
+    low: Share | None
+    high: Share | None
 
 
 class Difference(Record):
@@ -75,14 +83,20 @@ class Difference(Record):
 
     against: str
     seeds: tuple[int, ...]
-    values: tuple[float, ...]
-    mean: float
+    values: tuple[Decibels, ...]
+    mean: Decibels
     deviation: float | None
     over_seeds: Interval | None
     over_images: Interval | None
     images: int
     share: GapShare | None
     seeds_needed: int | None
+
+    @model_validator(mode="after")
+    def _has_a_value_for_each_seed(self) -> Self:
+        if not self.seeds or len(self.seeds) != len(self.values):
+            raise ValueError("seeds and values are not equally many")
+        return self
 
     @property
     def is_clear(self) -> bool:
@@ -104,8 +118,8 @@ class VariantScores(Record):
 
     variant: str
     seeds: tuple[SeedScore, ...]
-    psnr_y: float | None
-    psnr_rgb: float | None
+    psnr_y: Decibels | None
+    psnr_rgb: Decibels | None
     ssim_y: float | None
     deviation: float | None
     difference: Difference | None
@@ -116,8 +130,8 @@ class Baseline(Record):
     """What was not trained here: bicubic interpolation, the teacher."""
 
     label: str
-    psnr_y: float | None
-    psnr_rgb: float | None
+    psnr_y: Decibels | None
+    psnr_rgb: Decibels | None
     ssim_y: float | None
 
 
@@ -164,7 +178,7 @@ class TestSetResults(Record):
     low_resolution: str
     baselines: tuple[Baseline, ...]
     teacher: Baseline | None
-    gap: float | None
+    gap: Decibels | None
     variants: tuple[VariantScores, ...]
     ranking: Ranking | None
 
@@ -263,10 +277,19 @@ class StudyResults(Record):
     variants: tuple[VariantRecord, ...]
     runs: tuple[RunRecord, ...]
     testsets: tuple[TestSetResults, ...]
-    comparisons: int
+    comparisons: Annotated[int, Field(ge=0, le=10**9)]
     missing: tuple[str, ...]
     problems: tuple[str, ...]
     provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        known = [variant.name for variant in self.variants]
+        named = [scores.variant for testset in self.testsets for scores in testset.variants]
+        named += [self.reference, *(run.variant for run in self.runs)]
+        if len(set(known)) < len(known) or not set(named) <= set(known) or not "".join(known).isprintable():
+            raise ValueError("names of variants do not agree, or cannot be shown")
+        return self
 
 
 def read_results(path: Path) -> StudyResults:
@@ -278,9 +301,27 @@ def read_results(path: Path) -> StudyResults:
     Raises:
         DataError: it is missing, damaged, or of another version.
     """
-    file = path / JSON_FILE if path.is_dir() else path
+    file = path / JSON_FILE if os.path.isdir(path) else path
     try:
         return StudyResults.model_validate_json(read_regular(file, MAX_RECORD))
-    except (OSError, ValidationError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{error.error_count()} values are not as expected"
-        raise DataError(f"{file}: no results of a study: {reason}: start swinlet study --results-only") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValidationError as error:
+        reason = _reason(error)
+    raise DataError(
+        f"{file}: no results of a study: {reason}: name a study's out folder, or write them with swinlet study "
+        "--results-only"
+    )
+
+
+def _reason(error: ValidationError) -> str:
+    """Why a file holds no results, in a few words."""
+    faults = error.errors(include_url=False, include_context=False)
+    first = faults[0]
+    for fault in faults:
+        if fault["type"] == "json_invalid":
+            return "it is torn, or not JSON"
+        if fault["loc"] == ("format",) and fault["type"] == "literal_error":
+            return f"its format is {printable(str(fault['input']))[:20]}, this swinlet reads {FORMAT}"
+    where = ".".join(map(str, first["loc"]))[:100] or "all of it"
+    return f"{error.error_count()} values are not as expected, the first is {where!r}"

@@ -40,8 +40,11 @@ def as_text(results: StudyResults) -> str:
     """Aligned columns for a terminal: verdicts and tables of each test set, costs, notes."""
     parts: list[str] = []
     for testset in results.testsets:
-        parts += [f"{_title(testset, results)}\n{aligned(score_table(testset))}", aligned(seed_table(testset, results))]
-        parts.append(_listed([*_verdicts(testset), *ranking_sentences(testset)]))
+        parts += [
+            f"{set_title(testset, results)}\n{aligned(score_table(testset))}",
+            aligned(seed_table(testset, results)),
+        ]
+        parts.append(_listed([*verdicts(testset), *ranking_sentences(testset)]))
     parts.append(aligned(cost_table(results)))
     parts += [f"{heading}\n{_listed(lines)}" for heading, lines in _sections(results)]
     return "\n\n".join(parts)
@@ -49,29 +52,23 @@ def as_text(results: StudyResults) -> str:
 
 def as_markdown(results: StudyResults) -> str:
     """The same as Markdown, with what each variant is, all runs with their checksums, and the provenance."""
-    parts = [f"# Study {Path(results.study).stem}", _introduction(results)]
+    parts = [f"# Study {Path(results.study).stem}", introduction(results)]
     for testset in results.testsets:
-        parts += [f"## {_title(testset, results)}", _bullets([*_verdicts(testset), *ranking_sentences(testset)])]
+        parts += [f"## {set_title(testset, results)}", _bullets([*verdicts(testset), *ranking_sentences(testset)])]
         parts += [piped(score_table(testset)), "PSNR-Y of each seed, and its difference to the reference (dB):"]
         parts.append(piped(seed_table(testset, results)))
     parts += ["## Cost", piped(cost_table(results))]
     for heading, lines in _sections(results):
         parts += [f"## {heading}", _bullets(lines)]
-    parts += ["## Variants", _bullets(list(_variant_lines(results))), "## Runs", piped(run_table(results.runs))]
+    parts += ["## Variants", _bullets(list(variant_lines(results))), "## Runs", piped(run_table(results.runs))]
     parts.append("Each was trained by (checksums are the beginnings of sha256; results.json has them whole):")
     parts.append("\n".join(["```text", *(run.command for run in results.runs), "```"]))
-    provenance = [f"{key}: {value}" for key, value in results.provenance.items() if value not in (None, False)]
-    files = [
-        f"study file: {results.study}, sha256 {results.study_sha256}",
-        f"base: {results.base}, sha256 {results.base_sha256}",
-    ]
-    if results.teacher is not None:
-        files.append(f"teacher: {results.teacher}, sha256 {results.teacher_sha256}")
-    parts += ["## Provenance", _bullets([*files, *provenance])]
+    parts += ["## Provenance", _bullets(provenance_lines(results))]
     return "\n\n".join(parts) + "\n"
 
 
-def _introduction(results: StudyResults) -> str:
+def introduction(results: StudyResults) -> str:
+    """What was compared, and how much of it is there."""
     names = ", ".join(variant.name for variant in results.variants)
     scored = sum(run.state == "scored" for run in results.runs)
     return (
@@ -81,7 +78,8 @@ def _introduction(results: StudyResults) -> str:
     )
 
 
-def _title(testset: TestSetResults, results: StudyResults) -> str:
+def set_title(testset: TestSetResults, results: StudyResults) -> str:
+    """Heading of a test set."""
     images = _count(testset.images, "image")
     return f"{testset.name} x{results.scale}, {images} (LR: {testset.low_resolution})"
 
@@ -146,7 +144,8 @@ def seed_table(testset: TestSetResults, results: StudyResults) -> Table:
     return table
 
 
-def _verdicts(testset: TestSetResults) -> list[str]:
+def verdicts(testset: TestSetResults) -> list[str]:
+    """Each variant's difference in words."""
     return [scores.verdict for scores in testset.variants if scores.verdict]
 
 
@@ -194,7 +193,7 @@ def run_table(runs: Sequence[RunRecord]) -> Table:
     return table
 
 
-def _variant_lines(results: StudyResults) -> Iterator[str]:
+def variant_lines(results: StudyResults) -> Iterator[str]:
     """What each variant is."""
     for variant in results.variants:
         text = f"{variant.name}: {', '.join(variant.changes) or 'the base as it is'}"
@@ -208,15 +207,28 @@ def _variant_lines(results: StudyResults) -> Iterator[str]:
         yield f"{text}."
 
 
+def provenance_lines(results: StudyResults) -> list[str]:
+    """Files with their checksums, versions, device, settings."""
+    files = [
+        f"study file: {results.study}, sha256 {results.study_sha256}",
+        f"base: {results.base}, sha256 {results.base_sha256}",
+    ]
+    if results.teacher is not None:
+        files.append(f"teacher: {results.teacher}, sha256 {results.teacher_sha256}")
+    settings = [f"{key}: {value}" for key, value in results.provenance.items() if value not in (None, False)]
+    return [*files, *settings]
+
+
 def _sections(results: StudyResults) -> Iterator[tuple[str, list[str]]]:
     if results.missing:
         yield "Missing", [*results.missing, "All means, pairs and ranks are of what is complete."]
     if results.problems:
         yield "Problems", list(results.problems)
-    yield "How to read this", list(_notes(results))
+    yield "How to read this", list(reading_notes(results))
 
 
-def _notes(results: StudyResults) -> Iterator[str]:
+def reading_notes(results: StudyResults) -> Iterator[str]:
+    """What the numbers mean, and what they do not."""
     yield (
         "95 % over seeds: Student's t interval of the paired differences, what another training would give. "
         "95 % over images: bootstrap of the mean over seeds, what other images would give. Differences are in dB of "
