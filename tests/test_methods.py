@@ -22,7 +22,7 @@ from swinlet.distillation.augmentation import AugmentationWithoutTeacher
 from swinlet.distillation.dukd import PROBABILITY, UpcyclingDistillation
 from swinlet.distillation.fakd import affinity
 from swinlet.distillation.feature_norm import FeatureNormDistillation, normalised
-from swinlet.distillation.frequency import FrequencyDistillation
+from swinlet.distillation.frequency import FrequencyDistillation, FrequencyWithoutTeacher
 from swinlet.distillation.response_tta import ResponseOfViews
 from swinlet.distillation.stages import paired_stages
 from swinlet.distillation.unlabelled import UnlabelledDistillation
@@ -86,6 +86,12 @@ def test_frequency_of_a_constant_difference() -> None:
     """Of 2x2 pixels that differ by c: 2 c at frequency 0, and nothing at the other three."""
     E = torch.zeros(1, 1, 2, 2)
     losses = build(FrequencyDistillation)(lesson(E=E, teacher_image=E + 0.3))
+    assert losses["l_g_frequency"].item() == pytest.approx(2 * 0.3 / 4)
+
+
+def test_frequency_of_the_truth() -> None:
+    E = torch.zeros(1, 1, 2, 2)
+    losses = build(FrequencyWithoutTeacher)(lesson(E=E, H=E + 0.3))
     assert losses["l_g_frequency"].item() == pytest.approx(2 * 0.3 / 4)
 
 

@@ -16,7 +16,20 @@ class FrequencyDistillation(Distillation):
 
     def forward(self, lesson: Lesson) -> dict[str, Tensor]:
         """``l_g_frequency``."""
-        assert lesson.teacher_image is not None
+        target = self.target(lesson)
         with autocast(lesson.E.device, "fp32"):
-            difference = lesson.E.float() - lesson.teacher_image.float()
+            difference = lesson.E.float() - target.float()
             return {"l_g_frequency": torch.fft.rfft2(difference, norm="ortho").abs().mean()}
+
+    def target(self, lesson: Lesson) -> Tensor:
+        """The teacher's image (N, C, h * scale, w * scale)."""
+        assert lesson.teacher_image is not None
+        return lesson.teacher_image
+
+
+class FrequencyWithoutTeacher(FrequencyDistillation):
+    """The same loss against H: a control, to tell what the teacher adds from what the loss does."""
+
+    def target(self, lesson: Lesson) -> Tensor:
+        """The ground truth."""
+        return lesson.H

@@ -44,6 +44,7 @@ DISTILLATIONS = {
     "fakd": DistillationEntry("swinlet.distillation.fakd.AffinityDistillation", "features"),
     "dukd": DistillationEntry("swinlet.distillation.dukd.UpcyclingDistillation", "network"),
     "unlabelled": DistillationEntry("swinlet.distillation.unlabelled.UnlabelledDistillation", "network"),
+    "frequency_truth": DistillationEntry("swinlet.distillation.frequency.FrequencyWithoutTeacher", "nothing"),
     "augmentation": DistillationEntry("swinlet.distillation.augmentation.AugmentationWithoutTeacher", "nothing"),
 }
 
