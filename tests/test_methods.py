@@ -428,6 +428,18 @@ def test_a_weight_that_is_given_is_not_measured() -> None:
     assert model._distillation.weight("feature_norm") == 0.5
 
 
+def test_a_skipped_iteration_is_not_measured() -> None:
+    model = fed(model_of({"distillation_type": "feature_norm"}))
+    good = dict(model._images)
+    model.feed_data(good | {"H": torch.full_like(good["H"], torch.nan)})
+    model.optimize_parameters(1)
+    assert model._distillation.measured == {}
+    assert model.current_log()["l_g_feature_norm"] == 0
+    model.feed_data(good)
+    model.optimize_parameters(2)
+    assert set(model._distillation.measured) == {"feature_norm"}
+
+
 def test_a_gradient_of_zero_has_no_weight() -> None:
     nothing = {"gradient_share": 0.1, "zoom_in": 0, "consistency": 0, "zoom_out": 0}
     model = fed(model_of({"distillation_type": "dukd", "distillation": {"dukd": nothing}}))

@@ -59,9 +59,9 @@ class Combination(Distillation):
         return [name for name in wanted if self.train_options.method(name).factor(step)]
 
     def weight(self, name: str) -> float:
-        """Factor on the losses of a type, before its schedule."""
+        """Factor on the losses of a type, before its schedule; 0 where it could not be measured yet."""
         if self.share(name) is not None:
-            return self.measured[name]
+            return self.measured.get(name, 0.0)
         given = self.train_options.method(name).weight
         return self._method(name).default_weight if given is None else given
 

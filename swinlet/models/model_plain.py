@@ -203,10 +203,15 @@ class ModelPlain:
     def _measure(self, step: int, name: str) -> None:
         """Give a distillation type the weight with which its gradient has its share of the pixel loss's.
 
+        Where the pixel loss's is not finite, the iteration will be skipped: the next one measures.
+
         Raises:
-            TrainingError: its gradient is zero, or one of the two is not finite.
+            TrainingError: the type's gradient is zero, or not finite.
         """
-        pixel, own = (self._student_gradient(step, which) for which in (PIXEL, name))
+        pixel = self._student_gradient(step, PIXEL)
+        if not math.isfinite(pixel):
+            return
+        own = self._student_gradient(step, name)
         share = self._distillation.share(name)
         assert share is not None, "only such types are measured"
         weight = share * pixel / own if own else math.inf
