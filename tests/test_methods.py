@@ -445,6 +445,9 @@ def test_a_gradient_of_zero_has_no_weight() -> None:
     model = fed(model_of({"distillation_type": "dukd", "distillation": {"dukd": nothing}}))
     with pytest.raises(TrainingError, match=r"dukd: its weight cannot be measured in iteration 1: the norm of its"):
         model.optimize_parameters(1)
+    model = fed(model_of({"distillation_type": "feature_norm", "G_lossfn_weight": 0.0}))
+    with pytest.raises(TrainingError, match=r"that of the pixel loss's 0; give it a weight instead"):
+        model.optimize_parameters(1)
 
 
 @pytest.mark.parametrize("kind", ["dukd", "augmentation", "unlabelled", "feature_norm", "response_tta"])

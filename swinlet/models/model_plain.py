@@ -203,10 +203,10 @@ class ModelPlain:
     def _measure(self, step: int, name: str) -> None:
         """Give a distillation type the weight with which its gradient has its share of the pixel loss's.
 
-        Where the pixel loss's is not finite, the iteration will be skipped: the next one measures.
+        Where the pixel loss or its gradient is not finite, the iteration will be skipped: the next one measures.
 
         Raises:
-            TrainingError: the type's gradient is zero, or not finite.
+            TrainingError: one of the gradients is zero, or the type's is not finite.
         """
         pixel = self._student_gradient(step, PIXEL)
         if not math.isfinite(pixel):
@@ -214,7 +214,7 @@ class ModelPlain:
         own = self._student_gradient(step, name)
         share = self._distillation.share(name)
         assert share is not None, "only such types are measured"
-        weight = share * pixel / own if own else math.inf
+        weight = share * pixel / own if pixel and own else math.inf
         if not math.isfinite(weight):
             raise TrainingError(
                 f"train.distillation.{name}: its weight cannot be measured in iteration {step}: the norm of its "
@@ -226,13 +226,15 @@ class ModelPlain:
         LOGGER.info(text, name, weight, own, share, pixel)
 
     def _student_gradient(self, step: int, which: str) -> float:
-        """Norm of the gradient of one loss alone, by the student's weights, over the whole batch."""
+        """Norm of the gradient of one loss alone, by the student's weights, over the whole batch; infinite or not a
+        number where the loss is."""
         weights = list(self.netG.parameters())
-        total = torch.zeros(sum(weight.numel() for weight in weights), device=self.device)
+        total = torch.zeros(1 + sum(weight.numel() for weight in weights), device=self.device)
         for part in self._parts():
             loss = self._learn(step, part, self._task, which)[1][which] * (len(part) / self._batch)
             gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
-            total += torch.cat([gradient.flatten() for gradient in gradients])
+            # The L1 loss of what is no number has a gradient of zero.
+            total += torch.cat([0 * loss.detach()[None], *(gradient.flatten() for gradient in gradients)])
         return float(get_total_norm([self.processes.sum(total)]))
 
     def _learn(
