@@ -27,7 +27,12 @@ SMALL: dict[str, Any] = {
     "task": "run",
     "gpu_ids": [0],
     "path": {"root": "out"},
-    "datasets": {"train": {"dataroot_H": "a"}, "test": {"dataroot_H": "b"}, "val": {"dataroot_H": "c"}},
+    "datasets": {
+        "train": {"dataroot_H": "a"},
+        "unlabelled": {"dataroot": "d"},
+        "test": {"dataroot_H": "b"},
+        "val": {"dataroot_H": "c"},
+    },
     "netG": {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2, "img_size": 4},
     "netTeacher": {"net_type": "swinir"},
 }

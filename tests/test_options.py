@@ -33,7 +33,7 @@ from swinlet.options import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = [path for path in sorted((ROOT / "options").glob("*.json")) if path.name != "schema.json"]
+SHIPPED = [path for path in sorted((ROOT / "options").glob("*.json")) if not path.stem.startswith(("schema", "study"))]
 
 # Every key of the reference project, with the values and nulls that its files hold.
 REFERENCE = """

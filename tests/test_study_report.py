@@ -14,6 +14,7 @@ from swinlet.report.history import Curve
 from swinlet.report.studies import open_studies
 from swinlet.report.ticks import common_limits
 from swinlet.study.results import read_results
+from swinlet.study.verdict import percent
 from tests.synthetic_study import STEPS, write_results
 from tests.test_report import KAIR_LOG, Page, call, look, make
 from tests.test_study import study, train_here, write_study
@@ -105,7 +106,9 @@ class TestPage:
         assert found.over_images is not None
         assert found.share is not None
         intervals = [f"{one.low:+.3f} to {one.high:+.3f}" for one in (found.over_seeds, found.over_images)]
-        share = f"{100 * found.share.share:.0f} % ({100 * found.share.low:.0f} to {100 * found.share.high:.0f})"  # type: ignore[operator]
+        assert found.share.low is not None
+        assert found.share.high is not None
+        share = f"{percent(found.share.share)} % ({percent(found.share.low)} to {percent(found.share.high)})"
         assert f"feature 4 {scores.psnr_y:.3f} {found.mean:+.3f} {' '.join(intervals)} {share} 120.0" in page.text
         values = [f"{seed.psnr_y:.3f} ({value:+.3f})" for seed, value in zip(scores.seeds, found.values, strict=True)]
         assert f"feature {' '.join(values)} 5 27.562" in page.text
