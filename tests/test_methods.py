@@ -399,6 +399,22 @@ def test_weights_and_schedules_of_a_combination() -> None:
     assert "l_g_frequency" in model.current_log()
 
 
+@pytest.mark.parametrize("kind", ["response", "feature", "fakd", "dukd"])
+def test_the_teacher_is_asked_while_something_acts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = {"feature_pairs": [[0, 1], [1, 3]]} if kind in ("feature", "fakd") else {}
+    schedule = {kind: {"start_iter": 2, "end_iter": 2}}
+    model = fed(model_of({"distillation_type": kind, "distillation": schedule, **pairs}))
+    asked: list[int] = []
+    teacher = model.netTeacher
+    assert teacher is not None
+    teacher.register_forward_hook(lambda *_: asked.append(step))
+    for step in (1, 2, 3):
+        model.optimize_parameters(step)
+        assert (len(model.current_log()) > 2) == (step == 2)
+    assert asked
+    assert set(asked) == {2}
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 def test_gradient_share(parts: int, caplog: pytest.LogCaptureFixture) -> None:
     """The weight is such that the gradient has the share that is wanted, over the whole batch."""

@@ -250,7 +250,7 @@ class ModelPlain:
         first = (step - 1) * self._batch
         positions = range(first + part.start, first + part.stop)
         share = len(part) / self._batch
-        return task(step, L, H, *self._ask_teacher(here), share, U=U, positions=positions, only=only)
+        return task(step, L, H, *self._ask_teacher(step, here), share, U=U, positions=positions, only=only)
 
     def _gradient_norm(self) -> Tensor:
         """Of all that is trained, before it is clipped here where the options say so."""
@@ -289,12 +289,13 @@ class ModelPlain:
             on_all._foreach_mul_(way, (1 - self.opt.train.E_decay) * self._is_good)
             on_all._foreach_add_(self._averages, way)
 
-    def _ask_teacher(self, here: slice) -> tuple[Tensor | None, list[Tensor]]:
-        """The teacher's images of a part of the batch, and its features where they are compared."""
+    def _ask_teacher(self, step: int, here: slice) -> tuple[Tensor | None, list[Tensor]]:
+        """The teacher's images of a part of the batch, and its features, where they are compared in an iteration."""
+        if not self.opt.train.needs("images", "features", step=step):
+            return None, []
         if self.opt.teacher_is_stored:
             return self._images["T"][here], [tokens[here] for tokens in self._features]
-        if self.netTeacher is None or not self.opt.train.needs("images", "features"):
-            return None, []
+        assert self.netTeacher is not None, "what is not stored is asked"
         # Not inference_mode: the translator's gradient needs the features, and autograd keeps no tensor made there.
         with torch.no_grad(), autocast(self.device, self._teacher_precision):
             return restored(self.netTeacher, self._images["L"][here], self._with_features)

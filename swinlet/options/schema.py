@@ -548,9 +548,10 @@ class TrainOptions(Section):
         """Weight and schedule of a distillation type."""
         return getattr(self.distillation, name, None) or MethodOptions()
 
-    def needs(self, *kinds: Needs) -> bool:
-        """Whether a distillation type of the run asks the teacher for one of these."""
-        return any(DISTILLATIONS[name].needs in kinds for name in self.distillation_types)
+    def needs(self, *kinds: Needs, step: int | None = None) -> bool:
+        """Whether a distillation type of the run, or of an iteration, asks the teacher for one of these."""
+        acting = (name for name in self.distillation_types if step is None or self.method(name).factor(step))
+        return any(DISTILLATIONS[name].needs in kinds for name in acting)
 
     @property
     def needs_teacher(self) -> bool:
