@@ -19,14 +19,14 @@ from swinlet.data.augment import augment
 from swinlet.data.select_dataset import define_Datasets, training_batches
 from swinlet.distillation import Combination, Lesson, TrainingTask
 from swinlet.distillation.augmentation import AugmentationWithoutTeacher
-from swinlet.distillation.dukd import PROBABILITY, UpcyclingDistillation
+from swinlet.distillation.dukd import UpcyclingDistillation
 from swinlet.distillation.fakd import affinity
 from swinlet.distillation.feature_norm import FeatureNormDistillation, normalised
 from swinlet.distillation.frequency import FrequencyDistillation, FrequencyWithoutTeacher
 from swinlet.distillation.response_tta import ResponseOfViews
 from swinlet.distillation.stages import paired_stages
 from swinlet.distillation.unlabelled import UnlabelledDistillation
-from swinlet.distillation.views import OPERATIONS, changed, downscaled, windows
+from swinlet.distillation.views import OPERATIONS, PROBABILITY, changed, downscaled, windows
 from swinlet.errors import OptionError, TrainingError
 from swinlet.models.model_plain import ModelPlain
 from swinlet.options import TrainOptions, keys_without_effect, parse_options

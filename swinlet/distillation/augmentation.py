@@ -3,9 +3,8 @@
 from torch import Tensor
 
 from swinlet.distillation.base import Distillation, Lesson
-from swinlet.distillation.dukd import PROBABILITY
 from swinlet.distillation.losses import select_loss
-from swinlet.distillation.views import OPERATIONS, changed, downscaled
+from swinlet.distillation.views import OPERATIONS, restored_changed, zoomed_out
 from swinlet.models.image_network import Featured
 from swinlet.models.network_swinir import SwinIR
 from swinlet.options import TrainOptions
@@ -22,11 +21,10 @@ class AugmentationWithoutTeacher(Distillation):
 
     def forward(self, lesson: Lesson) -> dict[str, Tensor]:
         """``l_g_consistency``, and ``l_g_zoom_out`` where the patches are large enough."""
-        chosen = lesson.random(OPERATIONS) < PROBABILITY
-        answer = changed(lesson.ask_student(changed(lesson.L, chosen)), chosen, back=True)
+        answer = restored_changed(lesson.ask_student, lesson.L, lesson.random(OPERATIONS))
         losses = {"l_g_consistency": self._loss(answer, lesson.H)}
-        if min(lesson.L.shape[2:]) // self._scale >= self._smallest:
-            answer = lesson.ask_student(downscaled(lesson.L, self._scale))
-            height, width = answer.shape[2:]
-            losses["l_g_zoom_out"] = self._loss(answer, lesson.L[..., :height, :width])
+        pair = zoomed_out(lesson.L, self._scale, self._smallest)
+        if pair is not None:
+            v, truth = pair
+            losses["l_g_zoom_out"] = self._loss(lesson.ask_student(v), truth)
         return losses

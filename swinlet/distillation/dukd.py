@@ -9,13 +9,11 @@ from torch import Tensor
 
 from swinlet.distillation.base import Distillation, Lesson
 from swinlet.distillation.losses import select_loss
-from swinlet.distillation.views import OPERATIONS, changed, downscaled, windows
+from swinlet.distillation.views import OPERATIONS, restored_changed, windows, zoomed_out
 from swinlet.models.image_network import Featured
 from swinlet.models.network_swinir import SwinIR
 from swinlet.options import TrainOptions
 from swinlet.options.schema import UpcyclingOptions
-
-PROBABILITY = 0.3  # of each operation
 
 
 class UpcyclingDistillation(Distillation):
@@ -47,13 +45,12 @@ class UpcyclingDistillation(Distillation):
         if self._options.zoom_in:
             losses["l_g_zoom_in"] = self._options.zoom_in * self._loss(lesson.ask_student(u), target)
         if self._options.consistency:
-            chosen = draws[:, 2:] < PROBABILITY
-            answer = changed(lesson.ask_student(changed(u, chosen)), chosen, back=True)
+            answer = restored_changed(lesson.ask_student, u, draws[:, 2:])
             losses["l_g_consistency"] = self._options.consistency * self._loss(answer, target)
-        if self._options.zoom_out and min(height, width) // self._scale >= self._smallest:
-            v = downscaled(lesson.L, self._scale)
+        pair = zoomed_out(lesson.L, self._scale, self._smallest) if self._options.zoom_out else None
+        if pair is not None:
+            v, truth = pair
             answer = lesson.ask_student(v)
-            truth = lesson.L[..., : answer.shape[2], : answer.shape[3]]
             loss = self._loss(answer, truth) + self._loss(answer, lesson.ask_teacher(v))
             losses["l_g_zoom_out"] = self._options.zoom_out * loss
         return losses or {"l_g_zoom_in": 0 * lesson.E.sum()}

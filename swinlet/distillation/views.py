@@ -1,5 +1,6 @@
 """Other views of the patches of a batch, on tensors (N, C, H, W) in [0, 1]."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -9,6 +10,9 @@ from swinlet.utils.resize import downscale_matrix
 
 OPERATIONS = 4
 """How many there are: invert, flip left to right, flip upside down, transpose, in this order."""
+
+PROBABILITY = 0.3
+"""Of each operation (``dukd``'s)."""
 
 
 def changed(images: Tensor, chosen: Tensor, *, back: bool = False) -> Tensor:
@@ -23,6 +27,13 @@ def changed(images: Tensor, chosen: Tensor, *, back: bool = False) -> Tensor:
     for index, operation in reversed(operations) if back else operations:
         images = torch.where(chosen[:, index, None, None, None], operation(images), images)
     return images
+
+
+def restored_changed(network: Callable[[Tensor], Tensor], images: Tensor, draws: Tensor) -> Tensor:
+    """What a network makes of images that are changed, g^-1 S(g x): each operation where its draw, (N, 4) in [0, 1), is
+    below ``PROBABILITY``."""
+    chosen = draws < PROBABILITY
+    return changed(network(changed(images, chosen)), chosen, back=True)
 
 
 def _inverted(images: Tensor) -> Tensor:
@@ -62,6 +73,15 @@ def downscaled(images: Tensor, scale: int) -> Tensor:
     """
     rows, columns = (_matrix(side, scale).to(images.device) for side in images.shape[2:])
     return _rounded(_rounded(rows @ images.float()) @ columns.mT)
+
+
+def zoomed_out(images: Tensor, scale: int, smallest: int) -> tuple[Tensor, Tensor] | None:
+    """The images scaled down, and what they are the low-resolution images of; None where a side would have less than
+    ``smallest`` pixels."""
+    height, width = (side // scale for side in images.shape[2:])
+    if min(height, width) < smallest:
+        return None
+    return downscaled(images, scale), images[..., : height * scale, : width * scale]
 
 
 @lru_cache(maxsize=8)
