@@ -22,7 +22,7 @@ try:
     browser.get(Path(f"studies/{name}/report.html").resolve().as_uri())
     figures = {
         "differences": browser.find_elements(By.CSS_SELECTOR, ".verdicts figure")[-1],
-        "curves": browser.find_elements(By.CSS_SELECTOR, ".study .panels")[0],
+        "curves": browser.find_element(By.XPATH, "//*[@class='panels']/.."),  # with the legend above
     }
     for kind, figure in figures.items():
         figure.screenshot(f"docs/studies/{name}_{kind}.png")
