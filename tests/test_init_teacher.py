@@ -51,6 +51,12 @@ def test_copies_what_it_says() -> None:
     assert torch.equal(found[f"layers.1.{name}"], given[f"layers.2.{name}"])
 
 
+def test_blocks_of_another_kind_are_refused() -> None:
+    teacher, student = swinlet.define_G(NET), swinlet.define_G(NET | {"net_type": "swinir_student_v2"})
+    with pytest.raises(OptionError, match=r"those of swinir_student_v2 compute something else than the teacher's"):
+        start_from_teacher(student, teacher)
+
+
 def test_a_student_of_all_blocks_is_the_teacher() -> None:
     teacher, student = swinlet.define_G(NET), swinlet.define_G(NET)
     start_from_teacher(student, teacher)

@@ -30,6 +30,7 @@ from swinlet.distillation.views import OPERATIONS, PROBABILITY, changed, downsca
 from swinlet.errors import OptionError, TrainingError
 from swinlet.models.model_plain import ModelPlain
 from swinlet.options import TrainOptions, keys_without_effect, parse_options
+from swinlet.options.names import DISTILLATIONS
 from swinlet.options.schema import MethodOptions
 from swinlet.train import check_teacher, train
 from swinlet.utils.dihedral import VIEWS, turned, turned_back
@@ -92,7 +93,7 @@ def test_frequency_of_a_constant_difference() -> None:
 def test_frequency_of_the_truth() -> None:
     E = torch.zeros(1, 1, 2, 2)
     losses = build(FrequencyWithoutTeacher)(lesson(E=E, H=E + 0.3))
-    assert losses["l_g_frequency"].item() == pytest.approx(2 * 0.3 / 4)
+    assert losses["l_g_frequency_truth"].item() == pytest.approx(2 * 0.3 / 4)
 
 
 def test_frequency_is_orthonormal_and_float32() -> None:
@@ -253,9 +254,9 @@ def test_augmentation_without_teacher() -> None:
     x = torch.rand(2, 3, 16, 16)
     told = lesson(L=x, H=enlarged(x) + 0.2, random=lambda count: torch.tensor([[0.1, 0.9, 0.1, 0.1], [0.9] * 4]))
     losses = method(told)
-    assert losses["l_g_consistency"].item() == pytest.approx(0.2, rel=1e-4)
+    assert losses["l_g_consistency_truth"].item() == pytest.approx(0.2, rel=1e-4)
     expected = (enlarged(downscaled(x, 4)) - x).abs().mean().item()
-    assert losses["l_g_zoom_out"].item() == pytest.approx(expected)
+    assert losses["l_g_zoom_out_truth"].item() == pytest.approx(expected)
 
 
 def test_unlabelled() -> None:
@@ -430,8 +431,8 @@ def test_gradient_share(parts: int, caplog: pytest.LogCaptureFixture) -> None:
     fresh = fed(model_of(keys))
     pixel, own = (fresh._student_gradient(1, which) for which in ("pixel", "feature_norm"))
     assert weights["feature_norm"] == pytest.approx(0.2 * pixel / own, rel=1e-3)
-    found = fed(model_of({"distillation_type": "feature_norm", "G_lossfn_weight": 0.0}))
-    found._distillation.measured["feature_norm"] = 1.0
+    weight = {"distillation": {"feature_norm": {"weight": 1.0}}}
+    found = fed(model_of({"distillation_type": "feature_norm", "G_lossfn_weight": 0.0, **weight}))
     found.optimize_parameters(1)
     norm = math.sqrt(sum(float(w.grad.square().sum()) for w in found.netG.parameters() if w.grad is not None))
     assert norm == pytest.approx(own, rel=1e-4)
@@ -461,9 +462,63 @@ def test_a_gradient_of_zero_has_no_weight() -> None:
     model = fed(model_of({"distillation_type": "dukd", "distillation": {"dukd": nothing}}))
     with pytest.raises(TrainingError, match=r"dukd: its weight cannot be measured in iteration 1: the norm of its"):
         model.optimize_parameters(1)
-    model = fed(model_of({"distillation_type": "feature_norm", "G_lossfn_weight": 0.0}))
-    with pytest.raises(TrainingError, match=r"that of the pixel loss's 0; give it a weight instead"):
+    with pytest.raises(
+        OptionError, match=r"feature_norm: its weight is measured .* \(train\.G_lossfn_weight\): give it"
+    ):
+        model_of({"distillation_type": "feature_norm", "G_lossfn_weight": 0.0})
+
+
+def test_a_share_that_has_changed_is_measured_again() -> None:
+    def of_share(share: float) -> ModelPlain:
+        return fed(model_of({"distillation_type": "fakd", "distillation": {"fakd": {"gradient_share": share}}}))
+
+    first, same, other = of_share(0.5), of_share(0.5), of_share(0.1)
+    first.optimize_parameters(1)
+    state = first._distillation.measured, first._distillation.shares
+    for model in (same, other):
+        model._distillation.resume(*state)
         model.optimize_parameters(1)
+    assert same._distillation.measured == first._distillation.measured
+    assert other._distillation.weight("fakd") == pytest.approx(first._distillation.weight("fakd") / 5, rel=1e-3)
+
+
+def test_all_types_together_have_losses_of_their_own() -> None:
+    """Types that may stand in one list never hide each other's losses."""
+    names = [name for name in DISTILLATIONS if name not in ("none", "response", "response_tta", "feature_norm")]
+    keys = {"distillation_type": names, "feature_pairs": [[0, 1], [1, 3]]}
+    unlabelled = {"datasets": {"unlabelled": {"dataroot": "photos"}}}
+    model = fed(model_of(keys, **unlabelled), U=torch.rand(4, 3, 16, 16))
+    model.optimize_parameters(1)
+    together = model.current_log()
+    assert set(together) == {"l_g_L1", "G_loss"} | {
+        *("l_g_distill", "l_g_feature", "l_g_frequency", "l_g_fakd", "l_g_unlabelled", "l_g_frequency_truth"),
+        *("l_g_zoom_in", "l_g_consistency", "l_g_zoom_out", "l_g_consistency_truth", "l_g_zoom_out_truth"),
+    }
+    for name in ("frequency", "frequency_truth"):
+        alone = fed(model_of({"distillation_type": name}))
+        alone.optimize_parameters(1)
+        assert together[f"l_g_{name}"] == pytest.approx(alone.current_log()[f"l_g_{name}"], rel=1e-4)
+
+
+def test_losses_named_alike_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a type of somebody's own may have them."""
+    monkeypatch.setattr(
+        FrequencyDistillation, "forward", lambda _, lesson: {"l_g_distill": (lesson.E - lesson.H).abs().mean()}
+    )
+    model = fed(model_of({"distillation_type": ["response", "frequency"]}))
+    with pytest.raises(OptionError, match=r"frequency has losses that another type .* names alike \(l_g_distill\)"):
+        model.optimize_parameters(1)
+
+
+@pytest.mark.parametrize("kind", ["dukd", "augmentation"])
+def test_patches_too_small_to_zoom_out_are_told(kind: str) -> None:
+    for size, is_told in ((96, True), (128, False)):
+        opt = parse_options(
+            {"datasets": {"train": {"dataroot_H": "HR", "H_size": size}}, "train": {"distillation_type": kind}}
+        )
+        found = [text for text in keys_without_effect(opt) if "zoom" in text]
+        assert bool(found) == is_told
+        assert all(f"H_size {size} makes patches of less than 8 pixels" in text for text in found)
 
 
 @pytest.mark.parametrize("kind", ["dukd", "augmentation", "unlabelled", "feature_norm", "response_tta"])

@@ -18,12 +18,14 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import swinlet.study.run
 import swinlet.study.scores
 import swinlet.study.training
 from swinlet.checkpoint import newest_sealed
 from swinlet.cli import app
 from swinlet.errors import DataError, SwinletError
 from swinlet.options import load_options
+from swinlet.study.gather import gather
 from swinlet.study.results import StudyResults, read_results
 from swinlet.train import train
 from swinlet.utils.run_lock import RunLock
@@ -191,7 +193,7 @@ class TestResults:
             assert run.weights.endswith("models/6_E.pth")
             assert run.hosts
             assert run.command == f"swinlet train --opt {run.options_file}"
-        assert results.comparisons == 2  # one verdict, one pair of neighbours
+        assert results.comparisons == 1
         assert all(variant.seconds_per_step for variant in results.variants)
         assert results.variants[0].cost == 1.0
 
@@ -202,7 +204,7 @@ class TestResults:
         for text in (output, markdown):
             assert results.testsets[0].variants[1].verdict in text
             assert "Ranking on test (PSNR-Y, seeds 1, 2): 1. " in text
-            assert "2 intervals were looked at: about 5 % of them (0.1) would look clear by luck." in text
+            assert "A rank is one more than the number of variants that are better, clear of zero" in text
         assert "| response | 2 | " in markdown
         assert results.runs[3].command in markdown
         assert results.runs[3].weights_sha256 is not None
@@ -290,7 +292,37 @@ class TestScores:
         copied.write_text(json.dumps(json.loads(copied.read_text()) | {"testsets": ["nowhere"]}))
         code, output = said(copied)
         assert code == 2
+        assert "study.json: testsets: " in output
         assert "nowhere does not exist" in output
+
+    def test_what_is_tried_has_results_of_its_own(self, copied: Path, trained: Trained) -> None:
+        before = results_of(copied)
+        code, output = said(copied, "--try", "frequency")
+        assert code == 0
+        assert trained == ["frequency/seed_1", "frequency/seed_2"]
+        tried = read_results(copied.parent / "out/try_frequency")
+        assert [variant.name for variant in tried.variants] == ["none", "response", "frequency"]
+        assert tried.study == f"{copied} --try frequency"
+        assert f"written: {copied.parent / 'out/try_frequency/results.json'}" in output.replace("\n", "")
+        assert results_of(copied) == before
+
+    def test_results_of_another_shard_meanwhile_are_looked_at_once_more(
+        self, copied: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It may have trained a run since this one has looked."""
+        calls: list[int] = []
+
+        def slow(*arguments: Any) -> StudyResults:
+            calls.append(len(calls))
+            found = gather(*arguments)
+            if len(calls) == 1:
+                file = copied.parent / "out/results.json"
+                os.utime(file, ns=(1, file.stat().st_mtime_ns + 1))
+            return found
+
+        monkeypatch.setattr(swinlet.study.run, "gather", slow)
+        assert study(copied, "--results-only")[0] == 0
+        assert len(calls) == 2
 
 
 class TestGoingOn:
@@ -375,7 +407,7 @@ class TestGoingOn:
         assert "wrong, seed 1: failed: ended with exit code 2" in output
         results = results_of(path)
         assert results.missing == ("wrong, seed 1: new of 6",)
-        assert "wrong and none cannot be compared on test: there is no seed with scores of both." in output
+        assert "wrong and none cannot be compared on test: there is no seed with finite scores of both." in output
 
     def test_a_run_that_another_process_trains_is_passed_over(self, copied: Path, trained: Trained) -> None:
         for seed in (1, 2):
@@ -415,6 +447,43 @@ class TestGoingOn:
         assert code == 2
         assert "variants.wrong.untrained_teacher: its architecture is that of the teacher: " in output
         assert "nothing.pth does not exist" in output
+
+    def test_a_dry_run_checks_the_teacher_and_the_folder(
+        self, photos: Path, teacher_file: Path, tmp_path: Path, trained: Trained
+    ) -> None:
+        (tmp_path / "text.pth").write_text("no weights")
+        for keys, message in (
+            ({"teacher": str(tmp_path / "text.pth")}, "text.pth: not a readable weight file"),
+            (
+                {"out": str(tmp_path / "text.pth/out")},
+                f"study.json: out: {tmp_path / 'text.pth'} is not a folder: name",
+            ),
+        ):
+            path = write_study(tmp_path / "study", photos, teacher_file, **keys)
+            for arguments in (["--dry-run"], []):
+                code, output = said(path, *arguments)
+                assert code == 2
+                assert message.partition(": name")[0] in output or "cannot be made" in output
+        assert trained == []
+
+    @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+    def test_a_signal_while_a_run_starts_ends_it_in_silence(
+        self, photos: Path, teacher_file: Path, tmp_path: Path
+    ) -> None:
+        path = write_study(tmp_path, photos, teacher_file, seeds=[1])
+        command = [sys.executable, "-m", "swinlet", "study", str(path)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            deadline = time.monotonic() + 60
+            while not (starts := tmp_path / "out/runs/none/seed_1.starts.jsonl").exists() or not starts.read_text():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            time.sleep(0.3)  # it imports
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130, errors
+        assert "Traceback" not in errors
+        assert "study stopped; what is saved stays, start the same command again to go on" in errors
 
     @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
     def test_a_signal_stops_it_and_it_goes_on(self, photos: Path, teacher_file: Path, tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ class TestPage:
             for scores in testset.variants:
                 assert scores.verdict in page.text
         assert "Ranking on BSD100 (PSNR-Y, seeds 1, 2, 3, 4, 5): 1. first of the teacher's blocks; 2. " in page.text
-        assert "Those joined by = are not ranked" in page.text
-        assert "84 intervals were looked at: about 5 % of them (4) would look clear by luck." in page.text
+        assert "A rank is one more than the number of variants that are better, clear of zero" in page.text
+        assert "42 intervals were looked at: 5 % of them, 2.1, would look clear by luck." in page.text
 
     def test_the_figure_of_differences(self, page: Page, big: Path) -> None:
         label = spoken(page, "Difference to none on Set14")

@@ -135,6 +135,11 @@ def test_what_pairs_need_cannot_differ(key: str, tmp_path: Path) -> None:
         ({"seeds": [-1]}, "seeds.0: "),
         ({"reference": "nobody"}, "reference: must be one of none, response"),
         ({"testsets": []}, "testsets: must have at least 1 item(s)"),
+        ({"testsets": ["sets/one", "two", "./sets/one/"]}, "testsets: sets/one given twice"),
+        (
+            {"variants": variants(bad={"options": {"train.E_decay": 0}})},
+            'weights: "E", but bad has no moving average (train.E_decay is 0): set weights to "G"',
+        ),
         ({"teacher": ""}, "teacher: must not be empty"),
         ({"weights": "best"}, "weights: input should be 'E' or 'G'"),
         ({"variants": {}}, "variants: "),
@@ -192,8 +197,18 @@ def test_types_that_are_tried(tmp_path: Path) -> None:
     found = load_study(tmp_path / "study.json", ["fakd", "response_tta"])
     assert [variant.name for variant in found.variants] == ["none", "response", "fakd", "response_tta"]
     assert found.variants[2].options.train.distillation_type == "fakd"
+    assert found.results == Path("studies/small/try_fakd_response_tta")
     with pytest.raises(OptionError, match=r"(?s)variants\.fkad.*train\.distillation_type: must be one of none,"):
         load_study(tmp_path / "study.json", ["fkad"])
+    with pytest.raises(OptionError, match=r"--try response: .*study\.json has a variant of this name: leave"):
+        load_study(tmp_path / "study.json", ["fakd", "response"])
+
+
+def test_raw_weights_where_nobody_has_a_moving_average(tmp_path: Path) -> None:
+    assert load(tmp_path).weights == "E"
+    assert load(tmp_path, options={"train.E_decay": 0}).weights == "G"
+    raw = variants(bad={"options": {"train.E_decay": 0}})
+    assert load(tmp_path, variants=raw, weights="G").weights == "G"
 
 
 def test_faults_of_all_variants_are_told_at_once(tmp_path: Path) -> None:
@@ -210,5 +225,5 @@ def test_faults_of_the_base_are_its_own(tmp_path: Path) -> None:
 
 
 def test_a_base_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"nowhere\.json: cannot read"):
+    with pytest.raises(OptionError, match=r"study\.json: base: .*nowhere\.json: cannot read"):
         load(tmp_path, base="nowhere.json")

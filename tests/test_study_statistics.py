@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
+import numpy as np
 import pytest
 
 from swinlet.study.analysis import Images, SetData, analyse, difference, mean, rank
@@ -53,9 +54,9 @@ class TestStudentT:
     @pytest.mark.parametrize(
         ("effect", "deviation", "count"),
         [
-            (0.05, 0.03, 4),  # 3.1824 * 0.03 / 2 = 0.0477; of 3: 4.3027 * 0.03 / 1.7321 = 0.0745
-            (1.0, 0.1, 2),  # 12.7062 * 0.1 / 1.4142 = 0.898
-            (-0.05, 0.03, 4),
+            (0.05, 0.03, 5),  # (2.7764 + 0.9410) * 0.03 / 2.2361 = 0.0499; of 4: (3.1824 + 0.9785) * 0.03 / 2 = 0.0624
+            (1.0, 0.1, 2),  # (12.7062 + 1.3764) * 0.1 / 1.4142 = 0.996
+            (-0.05, 0.03, 5),
             (0.001, 1.0, None),
             (0.0, 0.0, None),
             (0.1, 0.0, 2),
@@ -67,8 +68,15 @@ class TestStudentT:
     def test_one_seed_fewer_is_not_enough(self) -> None:
         count = seeds_needed(0.01, 0.05)
         assert count is not None
-        assert t_quantile(0.975, count - 1) * 0.05 / math.sqrt(count) < 0.01
-        assert t_quantile(0.975, count - 2) * 0.05 / math.sqrt(count - 1) >= 0.01
+        limits = [(t_quantile(0.975, n - 1) + t_quantile(0.8, n - 1)) * 0.05 / math.sqrt(n) for n in (count, count - 1)]
+        assert limits[0] < 0.01 <= limits[1]
+
+    def test_so_many_seeds_show_it_four_times_in_five(self) -> None:
+        count = seeds_needed(0.191, 0.1715)
+        assert count is not None
+        draws = np.random.default_rng(1).normal(0.191, 0.1715, (20_000, count))
+        half = t_quantile(0.975, count - 1) * draws.std(axis=1, ddof=1) / math.sqrt(count)
+        assert 0.79 < np.mean(draws.mean(axis=1) > half) < 0.84
 
 
 class TestDifference:
@@ -83,11 +91,12 @@ class TestDifference:
         assert found.over_seeds is not None
         assert (found.over_seeds.low, found.over_seeds.high) == pytest.approx((0.2 - half, 0.2 + half), abs=1e-5)
         assert not found.is_clear
-        assert found.seeds_needed == 4  # 3.1824 * 0.1 / 2 = 0.159
+        assert found.seeds_needed == 5  # (2.7764 + 0.9410) * 0.1 / 2.2361 = 0.166
         assert found.share is not None
         assert found.share.gap == pytest.approx(2.0)
-        assert found.share.share == pytest.approx(0.1)
-        assert found.share.low == pytest.approx((0.2 - half) / 2, abs=1e-5)
+        shares = [0.1 / 3, 0.2 / 2, 0.3 / 1]  # 0.1444, standard deviation 0.1388
+        assert found.share.share == pytest.approx(sum(shares) / 3)
+        assert (found.share.low, found.share.high) == pytest.approx((0.1444 - 0.3447, 0.1444 + 0.3447), abs=2e-4)
 
     def test_only_shared_seeds_are_paired(self) -> None:
         found = difference(
@@ -108,9 +117,17 @@ class TestDifference:
         assert (found.over_images.low, found.over_images.high) == pytest.approx((0.0, 2.0))
 
     def test_a_teacher_that_is_not_better_leaves_no_gap(self) -> None:
-        found = difference("none", runs(30.0, 31.0), runs(30.2, 31.2), top=30.5)
+        for top in (29.0, 30.5):  # worse than both, than one
+            found = difference("none", runs(30.0, 31.0), runs(30.2, 31.2), top=top)
+            assert found is not None
+            assert found.share is None
+
+    def test_a_share_knows_that_difference_and_gap_go_together(self) -> None:
+        """Each seed recovers half of its gap, however large that is."""
+        found = difference("none", runs(30.0, 31.0, 32.0), runs(31.5, 32.0, 32.5), top=33.0)
         assert found is not None
-        assert found.share is None
+        assert found.share is not None
+        assert (found.share.low, found.share.share, found.share.high) == pytest.approx((0.5, 0.5, 0.5))
 
     def test_infinite_scores_have_no_difference(self) -> None:
         assert mean(images(30.0, None), "psnr_y") is None
@@ -128,9 +145,21 @@ class TestRanking:
         variants = {"low": runs(30.0, 31.0), "high": runs(31.0, 32.001), "middle": runs(30.5, 31.5)}
         assert self.ranks(variants) == [(1, ("high",)), (2, ("middle",)), (3, ("low",))]
 
-    def test_neighbours_that_overlap_share_a_rank(self) -> None:
+    def test_a_rank_counts_those_that_are_clearly_better(self) -> None:
         variants = {"none": runs(30.0, 31.0), "same": runs(30.3, 30.8), "worst": runs(29.0, 30.0)}
-        assert self.ranks(variants) == [(1, ("same", "none")), (3, ("worst",))]
+        assert self.ranks(variants) == [
+            (1, ("same", "none")),
+            (2, ("worst",)),
+        ]  # worse than none, by 1.0 with each seed
+
+    def test_clear_differences_are_never_within_a_rank(self) -> None:
+        """Though each is like its neighbours."""
+        variants = {
+            "high": runs(30.10, 30.11, 30.10),
+            "unsteady": runs(30.30, 29.80, 30.05),
+            "low": runs(30.00, 30.01, 30.00),
+        }
+        assert self.ranks(variants) == [(1, ("high", "unsteady")), (2, ("low",))]
 
     def test_equal_variants_share_a_rank(self) -> None:
         assert self.ranks({"one": runs(30.0, 31.0), "other": runs(30.0, 31.0)}) == [(1, ("one", "other"))]
@@ -173,7 +202,7 @@ class TestTestSet:
         assert found.gap is found.ranking is found.variants[0].psnr_y is None
         assert (
             found.variants[1].verdict
-            == "taught and none cannot be compared on Set5: there is no seed with scores of both."
+            == "taught and none cannot be compared on Set5: there is no seed with finite scores of both."
         )
 
 
@@ -210,12 +239,22 @@ class TestVerdict:
             (
                 made(-0.01, 0.02, 0.05),
                 "X and none cannot be told apart on Set5: X - none is +0.020 dB (95 % interval -0.010 to +0.050 over 3 "
-                "seeds); with this spread 23 seeds would be needed to show a difference of this size.",
+                "seeds); with this spread 23 seeds would be needed to show a difference of this size four times in "
+                "five.",
             ),
             (
                 made(-0.01, 0.0, 0.01, seeds_needed=None),
                 "X and none cannot be told apart on Set5: X - none is +0.000 dB (95 % interval -0.010 to +0.010 over 3 "
-                "seeds); with this spread more than 1,000 seeds would be needed to show a difference of this size.",
+                "seeds); with this spread more than 1,000 seeds would be needed to show a difference of this size four "
+                "times in five.",
+            ),
+            (
+                made(0.0, 0.0, 0.0, deviation=0.0),
+                "X and none score the same on Set5, with 3 seeds.",
+            ),
+            (
+                made(-0.16, -0.12, -0.08, share=GapShare(gap=0.48, share=-0.25, low=-0.3, high=-0.1)),
+                "X is worse than none on Set5 by 0.120 dB (95 % interval 0.080 to 0.160 over 3 seeds).",
             ),
             (
                 made(0.0, 0.12, 0.0, seeds=(7,), over_seeds=None),

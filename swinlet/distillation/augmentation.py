@@ -20,11 +20,11 @@ class AugmentationWithoutTeacher(Distillation):
         self._scale = student.upscale
 
     def forward(self, lesson: Lesson) -> dict[str, Tensor]:
-        """``l_g_consistency``, and ``l_g_zoom_out`` where the patches are large enough."""
+        """``l_g_consistency_truth``, and ``l_g_zoom_out_truth`` where the patches are large enough."""
         answer = restored_changed(lesson.ask_student, lesson.L, lesson.random(OPERATIONS))
-        losses = {"l_g_consistency": self._loss(answer, lesson.H)}
+        losses = {"l_g_consistency_truth": self._loss(answer, lesson.H)}
         pair = zoomed_out(lesson.L, self._scale, self._smallest)
         if pair is not None:
             v, truth = pair
-            losses["l_g_zoom_out"] = self._loss(lesson.ask_student(v), truth)
+            losses["l_g_zoom_out_truth"] = self._loss(lesson.ask_student(v), truth)
         return losses

@@ -32,7 +32,7 @@ class OpenTestSet:
     is_gray: bool
 
 
-def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTestSet:
+def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3], option: str = "--testset") -> OpenTestSet:
     """Find and check the images of a test set.
 
     Args:
@@ -40,11 +40,12 @@ def open_testset(folder: Path, scale: int, n_channels: Literal[1, 3]) -> OpenTes
             or, without both, the HR images themselves; or is a folder of ``swinlet prepare``.
         scale: of the models.
         n_channels: 3 for RGB, 1 for gray.
+        option: what named it, for messages.
 
     Raises:
         DataError: there is no usable image.
     """
-    option = f"--testset {folder}"
+    option = f"{option} {folder}"
     if is_prepared(folder):
         return folders_as_testset(folder, None, scale, n_channels, option)
     high, low = folder / "HR", folder / "LR_bicubic" / f"X{scale}"

@@ -11,6 +11,7 @@ import torch
 from swinlet.errors import OptionError
 from swinlet.models.image_network import ImageNetwork
 from swinlet.models.network_swinir import SwinIR
+from swinlet.models.select_network import net_type_of
 
 _SAME = (
     "embed_dim",
@@ -52,6 +53,11 @@ def start_from_teacher(student: SwinIR, teacher: ImageNetwork) -> None:
     """
     if not isinstance(teacher, SwinIR):
         raise OptionError(f"netG.init_type: 'teacher' takes the weights of a SwinIR, but the teacher is {teacher.kind}")
+    if student.block is not teacher.block:
+        raise OptionError(
+            f"netG.init_type: 'teacher' takes blocks over, but those of {net_type_of(student)} compute something else "
+            f"than the teacher's ({net_type_of(teacher)}): choose a student of its kind, or another init_type"
+        )
     depths = own, others = student.config["depths"], teacher.config["depths"]
     stages = [source_stage(stage, len(own), len(others)) for stage in range(len(own))]
     if len(own) > len(others) or any(own[s] > others[t] for s, t in enumerate(stages)):

@@ -391,6 +391,7 @@ class ModelPlain:
         scaler = self._scaler
         extra = {
             "distillation_weights": self._distillation.measured,
+            "distillation_shares": self._distillation.shares,
             "network": self._network_record(),
             "options": self.opt.model_dump(mode="json"),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -429,7 +430,8 @@ class ModelPlain:
         """
         saved = self.processes.from_main(lambda: self._read(sealed))
         self.processes.agree(lambda: self._take_over(sealed, saved))
-        self._distillation.measured |= sealed.extra.get("distillation_weights") or {}
+        extra = sealed.extra  # of before there were such types: without them
+        self._distillation.resume(extra.get("distillation_weights", {}), extra.get("distillation_shares", {}))
         if self._scaler is not None and sealed.extra.get("scaler"):
             self._scaler.load_state_dict(sealed.extra["scaler"])
 

@@ -123,10 +123,12 @@ def _schedules(opt: Options) -> Iterator[str]:
             yield f"train.distillation.{name}.start_iter (it never starts: total_iter is {opt.train.total_iter})"
     dukd, patches = opt.train.method("dukd"), opt.datasets.train
     window = opt.netG.window_size or _WINDOW
-    if "dukd" in types and patches is not None and patches.H_size // opt.scale**2 < window:
-        for name in _given(dukd, ("zoom_out",)):
-            text = f"datasets.train.H_size {patches.H_size} makes patches of less than {window} pixels when scaled down"
-            yield f"train.distillation.dukd.{name} ({text})"
+    if patches is not None and patches.H_size // opt.scale**2 < window:
+        text = f"datasets.train.H_size {patches.H_size} makes patches of less than {window} pixels when scaled down"
+        if "dukd" in types and getattr(dukd, "zoom_out", 0):  # its default asks for it, too
+            yield f"train.distillation.dukd.zoom_out ({text})"
+        if "augmentation" in types:
+            yield f"zoom-out of distillation type augmentation ({text})"
 
 
 def _stored(opt: Options) -> Iterator[str]:

@@ -571,6 +571,8 @@ class TrainOptions(Section):
         for whole, part in (("feature", "response"), ("response_tta", "response")):
             if {whole, part} <= set(names):
                 yield Conflict(key, f"{whole} includes {part}: leave {part} out")
+        if {"feature", "response_tta"} <= set(names):
+            yield Conflict(key, "feature includes response, on the teacher's plain image: choose one of the two")
         if {"feature", "feature_norm"} <= set(names):
             yield Conflict(key, "feature and feature_norm each train maps that are saved as netP: choose one")
 

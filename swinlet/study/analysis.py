@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import fmean, stdev
 
 from swinlet.statistics import compare
@@ -149,7 +148,7 @@ def difference(
         over_seeds=None if bounds is None else Interval(low=bounds[0], high=bounds[1]),
         over_images=over_images,
         images=images.images,
-        share=None if top is None else _share(middle, bounds, top - fmean(theirs)),
+        share=None if top is None else _share(values, [top - score for score in theirs]),
         seeds_needed=None if deviation is None else seeds_needed(middle, deviation),
     )
 
@@ -165,34 +164,34 @@ def _of(images: Images, name: str) -> float:
     return math.inf if value is None else value
 
 
-def _share(middle: float, bounds: tuple[float, float] | None, gap: float) -> GapShare | None:
-    if gap <= 0:
+def _share(values: Sequence[float], gaps: Sequence[float]) -> GapShare | None:
+    """Seed by seed: where the other variant is bad by luck, the difference and the gap are both large."""
+    if min(gaps) <= 0:
         return None
-    low, high = (None, None) if bounds is None else (bound / gap for bound in bounds)
-    return GapShare(gap=gap, share=middle / gap, low=low, high=high)
+    shares = [value / gap for value, gap in zip(values, gaps, strict=True)]
+    low, high = t_interval(shares) or (None, None)
+    return GapShare(gap=fmean(gaps), share=fmean(shares), low=low, high=high)
 
 
 def rank(runs: Mapping[str, Mapping[int, Images]]) -> Ranking | None:
-    """Order the variants that have runs, over the seeds that all of them share; neighbours whose difference is not
-    clear share a rank. None where there is no such seed, or a score is infinite."""
+    """Order the variants that have runs, over the seeds that all of them share: a variant's rank is one more than the
+    number of those that are clearly better. None where there is no such seed, or a score is infinite."""
     present = {name: seeds for name, seeds in runs.items() if seeds}
     if not present:
         return None
     shared = [seed for seed in next(iter(present.values())) if all(seed in seeds for seeds in present.values())]
-    means = {name: _mean_or_none([mean(seeds[seed], "psnr_y") for seed in shared]) for name, seeds in present.items()}
-    scores = {name: score for name, score in means.items() if score is not None}
-    if len(scores) < len(means):
+    scores = {name: _finite([mean(seeds[seed], "psnr_y") for seed in shared]) for name, seeds in present.items()}
+    if not all(scores.values()):
         return None
-    order = sorted(scores, key=lambda name: -scores[name])
-    groups = [[order[0]]]
-    for better, worse in pairwise(order):
-        theirs, ours = ({seed: present[name][seed] for seed in shared} for name in (worse, better))
-        found = difference(worse, theirs, ours)
-        if found is not None and found.is_clear:
-            groups.append([worse])
-        else:
-            groups[-1].append(worse)
-    ranks: list[Rank] = []
-    for group in groups:
-        ranks.append(Rank(rank=1 + sum(len(other.variants) for other in ranks), variants=tuple(group)))
-    return Ranking(seeds=tuple(shared), ranks=tuple(ranks))
+    ranks: dict[int, list[str]] = {}
+    for name in sorted(scores, key=lambda name: -fmean(scores[name])):
+        rank_of_it = 1 + sum(_is_clearly_better(other, scores[name]) for other in scores.values())
+        ranks.setdefault(rank_of_it, []).append(name)
+    return Ranking(
+        seeds=tuple(shared), ranks=tuple(Rank(rank=number, variants=tuple(ranks[number])) for number in sorted(ranks))
+    )
+
+
+def _is_clearly_better(ours: Sequence[float], theirs: Sequence[float]) -> bool:
+    bounds = t_interval([one - other for one, other in zip(ours, theirs, strict=True)])
+    return bounds is not None and bounds[0] > 0

@@ -58,7 +58,7 @@ def gather(study: Study, runs: Sequence[Run], equal_time: EqualTime, scorer: Sco
     variants = _variant_records(study, runs, records, equal_time)
     teacher = baselines["teacher"]
     return StudyResults(
-        study=str(study.path),
+        study=" --try ".join([str(study.path), *study.tried]),
         study_sha256=study.sha256,
         base=str(study.base),
         base_sha256=study.base_sha256,
@@ -84,7 +84,7 @@ def _weights(progress: Progress, study: Study) -> Path | None:
     sealed: SealedSet | None = progress.sealed
     if not progress.is_finished or sealed is None:
         return None
-    return sealed.files.get(study.weights, sealed.files["G"])
+    return sealed.files[study.weights]
 
 
 def _run_record(run: Run, progress: Progress, scores: ScoresFile | None) -> RunRecord:
@@ -172,13 +172,9 @@ def _testset(
 
 
 def _comparisons(testset: TestSetResults) -> int:
-    """Intervals over seeds that were looked at: of verdicts, and of neighbours in the ranking."""
+    """Intervals over seeds that were looked at for verdicts."""
     found = [scores.difference for scores in testset.variants]
-    verdicts = sum(difference is not None and difference.over_seeds is not None for difference in found)
-    ranking = testset.ranking
-    if ranking is None or len(ranking.seeds) < 2:
-        return verdicts
-    return verdicts + sum(len(rank.variants) for rank in ranking.ranks) - 1
+    return sum(difference is not None and difference.over_seeds is not None for difference in found)
 
 
 def _variant_records(

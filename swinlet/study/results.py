@@ -55,8 +55,8 @@ class GapShare(Record):
 
     Attributes:
         gap: the lead in dB, over the same seeds; greater than 0.
-        share: difference over gap.
-        low, high: the interval over seeds, scaled the same way; null with one seed.
+        share: difference over gap, mean over the seeds.
+        low, high: Student's t interval of that mean; null with one seed.
     """
 
     gap: Decibels
@@ -77,8 +77,10 @@ class Difference(Record):
         over_seeds: Student's t interval of the mean; null with one seed.
         over_images: bootstrap interval over images of the mean over seeds; null with one image.
         images: how many were compared.
-        share: of the teacher's gap; null without a teacher, or with one that is not better than the other variant.
-        seeds_needed: to show a difference of this size with this spread; null: more than 1000, or one seed.
+        share: of the teacher's gap; null without a teacher, or with one that is not better than the other variant with
+            each seed.
+        seeds_needed: to show a difference of this size with this spread four times in five; null: more than 1000, or
+            one seed.
     """
 
     against: str
@@ -136,7 +138,7 @@ class Baseline(Record):
 
 
 class Rank(Record):
-    """Variants that cannot be told apart from their neighbours, best first."""
+    """Variants than which equally many are clearly better, best mean first; they need not be alike."""
 
     rank: int
     variants: tuple[str, ...]
@@ -147,7 +149,7 @@ class Ranking(Record):
 
     Attributes:
         seeds: those that all ranked variants have; nothing else counts.
-        ranks: best first; neighbours whose paired interval includes zero share one.
+        ranks: best first; one more than the number of variants whose paired interval says that they are better.
     """
 
     seeds: tuple[int, ...]
@@ -256,7 +258,7 @@ class StudyResults(Record):
         teacher, teacher_sha256: the weights that scored as the teacher; null where none is named.
         variants, runs: in the order of the study.
         testsets: in the order of the study file.
-        comparisons: how many intervals were looked at, for verdicts and ranking.
+        comparisons: how many intervals were looked at, for verdicts; ranks look at all pairs.
         missing: runs that are not in the numbers, and why.
         problems: what else could not be done.
         provenance: versions, device, settings, command line.

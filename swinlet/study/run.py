@@ -1,6 +1,7 @@
 """A study from its file to its results."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -75,6 +76,7 @@ class StudyRunner:
             OptionError: files that they read are not there.
         """
         self._refuse_missing_files()
+        self._refuse_bad_folder()
         return [self._planned(run) for run in self.runs]
 
     def train(self, launch: Launcher) -> tuple[list[Outcome], list[PlannedRun]]:
@@ -88,6 +90,10 @@ class StudyRunner:
             StudyStoppedError: by a signal.
         """
         self._refuse_missing_files()
+        try:
+            self.study.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(f"{self.study.path}: out: {self.study.out} cannot be made: {error.strerror}") from error
         outcomes: list[Outcome] = []
         pending = [run for run in self.runs if self.shard.has(run) and not self._planned(run).progress.is_finished]
         count = len(pending)
@@ -106,10 +112,17 @@ class StudyRunner:
 
     def results(self, scorer: Scorer) -> StudyResults:
         """Score whatever is complete, and write results.json and results.md."""
-        results = gather(self.study, self.runs, self.equal_time, scorer)
+        folder = self.study.results
+        while True:
+            before = _changed(folder / JSON_FILE)
+            results = gather(self.study, self.runs, self.equal_time, scorer)
+            if _changed(folder / JSON_FILE) == before:
+                break  # else another shard has written meanwhile, and may have seen more: its scores are kept in files
+        folder.mkdir(parents=True, exist_ok=True)
         content = {JSON_FILE: results.model_dump_json(indent=1) + "\n", MARKDOWN_FILE: as_markdown(results)}
         for name, text in content.items():
-            write_text(self.study.out / name, text, shared=True)  # shards may do so at once
+            write_text(folder / name, text, shared=True)  # shards may do so at once
+        LOGGER.info("written: %s", " and ".join(str(folder / name) for name in content))
         return results
 
     def _untrained(self, variant: Variant) -> UntrainedTeacher:
@@ -144,6 +157,14 @@ class StudyRunner:
             teacher.write()
         write_options(run, self._options(run, total_iter))
 
+    def _refuse_bad_folder(self) -> None:
+        """As far as that can be told without making it."""
+        out = self.study.out
+        there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            why = "cannot be written" if there.is_dir() else "is not a folder"
+            raise OptionError(f"{self.study.path}: out: {there} {why}: name another folder")
+
     def _refuse_missing_files(self) -> None:
         """Before hours of training, rather than when it is a variant's turn."""
         faults = [
@@ -154,6 +175,14 @@ class StudyRunner:
         ]
         if faults:
             raise OptionError("\n".join(faults))
+
+
+def _changed(file: Path) -> int | None:
+    """When a file was written, in nanoseconds; None: it is not there."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _named_files(options: Options) -> list[tuple[str, Path]]:

@@ -84,7 +84,7 @@ def open_testsets(study: Study) -> tuple[list[KnownTestSet], list[str]]:
     options = study.options
     for folder in study.testsets:
         try:
-            testset = open_testset(folder, options.scale, options.n_channels)
+            testset = open_testset(folder, options.scale, options.n_channels, f"{study.path}: testsets:")
             name = distinct(testset.name, [other.testset.name for other in found])
             found.append(KnownTestSet(replace(testset, name=name), _identity(testset)))
         except DataError as error:
@@ -126,8 +126,10 @@ class Scorer:
                 path = find_weights(study.teacher, self._key, download=download, tell=self.problems.append)
                 if not path.is_file():
                     raise CheckpointError(f"{self._key}: {path}: no such file")
+                if not (study.out / TEACHER_FILE).exists():  # before hours of training, rather than after
+                    self._open(NamedFile(str(path), origin=self._key))
                 self._teacher = path
-            except CheckpointError as error:
+            except (CheckpointError, DataError) as error:
                 self.problems.append(str(error))
 
     @cached_property

@@ -1,5 +1,6 @@
 """The study file: a base option file, named variants of it, seeds, test sets."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,17 +79,21 @@ class StudySection(Section):
         description="Folders as of swinlet evaluate --testset; relative to the study file."
     )
     weights: Literal["E", "G"] = Field(
-        default="E", description="Scored: the moving average of the last iteration (G without one), or the raw ones."
+        default="E",
+        description="Scored, of the last iteration: the moving averages (G where no variant has one), or the raw ones.",
     )
     variants: Annotated[dict[str, Any], Field(min_length=1)] = Field(description="By name.")
 
     def conflicts(self) -> Iterator[Conflict]:
-        """A reference that is no variant; seeds given twice."""
+        """A reference that is no variant; seeds or test sets given twice."""
         if self.reference not in self.variants:
             yield Conflict(("reference", "variants"), f"must be one of {', '.join(self.variants)}")
         twice = [str(seed) for seed, count in Counter(self.seeds).items() if count > 1]
         if twice:
             yield Conflict(("seeds",), f"{', '.join(twice)} given twice")
+        folders = Counter(os.path.normpath(folder) for folder in self.testsets)
+        if again := [folder for folder, count in folders.items() if count > 1]:
+            yield Conflict(("testsets",), f"{', '.join(again)} given twice")
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ class Study:
         teacher: word for weights, as of ``find_weights``.
         testsets: folders, as of ``open_testset``.
         weights: label of what is scored.
-        variants: in the order of the file.
+        variants: in the order of the file, then those that are tried.
+        tried: names of variants that are not in the file.
     """
 
     path: Path
@@ -139,6 +145,12 @@ class Study:
     testsets: tuple[Path, ...]
     weights: Literal["E", "G"]
     variants: tuple[Variant, ...]
+    tried: tuple[str, ...]
+
+    @property
+    def results(self) -> Path:
+        """Folder of results.json; what is tried does not stand in the study's own."""
+        return self.out / f"try_{'_'.join(self.tried)}" if self.tried else self.out
 
     def variant(self, name: str) -> Variant:
         """The variant of a name that is known to be there."""
@@ -161,18 +173,25 @@ def load_study(path: Path, tried: Sequence[str] = ()) -> Study:
         OptionError: naming every fault by variant and key.
     """
     content = read_option_file(path)
+    tried = tuple(dict.fromkeys(tried))
     if tried and isinstance(content.get("variants"), dict):
         given = cast("dict[str, Any]", content["variants"])
+        if known := [name for name in tried if name in given]:
+            raise OptionError(f"--try {known[0]}: {path} has a variant of this name: leave --try {known[0]} out")
         content["variants"] = given | {name: {"options": {"train.distillation_type": name}} for name in tried}
     section = parse_section(StudySection, content, str(path))
     base = path.parent / section.base
-    tree = read_option_file(base)
+    try:
+        tree = read_option_file(base)
+    except OptionError as error:
+        raise OptionError(f"{path}: base: {error}") from error
     tree.pop("$schema", None)  # relative to the base
     parse_options(tree, str(base))
     tree = _with_changes(tree, _checked_changes(section.options, OWN_KEYS, f"{path}: options"))
     if parse_options(tree, f"{path}: options, on {base}").datasets.train is None:
         raise OptionError(f"{base}: datasets.train: missing: there is nothing to train on")
     teacher = section.teacher
+    variants = _variants(section, tree, path)
     return Study(
         path=path,
         sha256=_sha256(path),
@@ -183,9 +202,23 @@ def load_study(path: Path, tried: Sequence[str] = ()) -> Study:
         reference=section.reference,
         teacher=teacher if teacher is None or is_hub_word(teacher) else str(path.parent / teacher),
         testsets=tuple(path.parent / folder for folder in section.testsets),
-        weights=section.weights,
-        variants=_variants(section, tree, path),
+        weights=_scored_weights(section, variants, path),
+        variants=variants,
+        tried=tried,
     )
+
+
+def _scored_weights(section: StudySection, variants: Sequence[Variant], path: Path) -> Literal["E", "G"]:
+    """What all variants have: moving averages are not compared with raw weights."""
+    without = [variant.name for variant in variants if variant.options.train.E_decay == 0]
+    if section.weights == "G" or len(without) == len(variants):
+        return "G"
+    if without:
+        raise OptionError(
+            f'{path}: weights: "E", but {", ".join(without)} has no moving average (train.E_decay is 0): set weights '
+            'to "G", which compares the raw weights of all'
+        )
+    return "E"
 
 
 def _sha256(path: Path) -> str:

@@ -157,10 +157,11 @@ def ranking_sentences(testset: TestSetResults) -> list[str]:
     seeds = ", ".join(map(str, ranking.seeds))
     if len(ranking.seeds) < 2:
         return [f"No ranking on {testset.name}: only seed {seeds} is shared by all, and one seed ranks nothing."]
-    order = "; ".join(f"{rank.rank}. {' = '.join(rank.variants)}" for rank in ranking.ranks)
-    shared = any(len(rank.variants) > 1 for rank in ranking.ranks)
-    note = " Those joined by = are not ranked: the intervals between neighbours include zero." if shared else ""
-    return [f"Ranking on {testset.name} (PSNR-Y, seeds {seeds}): {order}.{note}"]
+    order = "; ".join(f"{rank.rank}. {', '.join(rank.variants)}" for rank in ranking.ranks)
+    note = (
+        "A rank is one more than the number of variants that are better, clear of zero; one rank does not mean alike."
+    )
+    return [f"Ranking on {testset.name} (PSNR-Y, seeds {seeds}): {order}. {note}"]
 
 
 def cost_table(results: StudyResults) -> Table:
@@ -232,12 +233,13 @@ def reading_notes(results: StudyResults) -> Iterator[str]:
     yield (
         "95 % over seeds: Student's t interval of the paired differences, what another training would give. "
         "95 % over images: bootstrap of the mean over seeds, what other images would give. Differences are in dB of "
-        f"PSNR-Y to {results.reference} with the same seed."
+        f"PSNR-Y to {results.reference} with the same seed. Of the gap: mean over seeds of a seed's difference over "
+        "the teacher's lead with that seed, and its t interval."
     )
     if results.comparisons > 1:
         yield (
-            f"{results.comparisons} intervals were looked at: about 5 % of them ({results.comparisons / 20:.1g}) would "
-            "look clear by luck."
+            f"{results.comparisons} intervals were looked at: 5 % of them, {results.comparisons / 20:.1f}, would look "
+            "clear by luck. Those of several test sets are of the same trainings, and ranks look at all pairs."
         )
     yield (
         f"Scores: 8 bits, {shave_of(results.scale)} pixels shaved, mean over images, PSNR in dB; weights "

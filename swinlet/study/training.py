@@ -96,6 +96,7 @@ def _wait_for(command: list[str], stop: StopRequest) -> int:
     """Run a command to its end, and hand on what asks to stop; its exit code, negative for a signal."""
     # In a session of its own: a Ctrl-C would reach it from the terminal and once more from here, and the second one
     # ends a training without saving. On Windows, where it cannot be handed on, it comes from the console alone.
+    # It is handed on as SIGTERM, which a training takes alike, but which ends one that is still starting in silence.
     with subprocess.Popen(command, start_new_session=True) as process:
         handed_on = False
         while True:
@@ -103,7 +104,7 @@ def _wait_for(command: list[str], stop: StopRequest) -> int:
                 return process.wait(_POLL)
             except subprocess.TimeoutExpired:
                 if stop.number and not handed_on and sys.platform != "win32":
-                    process.send_signal(stop.number)
+                    process.send_signal(signal.SIGTERM if stop.number == signal.SIGINT else stop.number)
                     handed_on = True
             except KeyboardInterrupt:  # the second one: stop at once
                 process.terminate() if sys.platform == "win32" else process.send_signal(signal.SIGINT)
