@@ -136,42 +136,39 @@ class TestDifference:
 
 class TestRanking:
     @staticmethod
-    def ranks(variants: Mapping[str, Mapping[int, Images]]) -> list[tuple[int, tuple[str, ...]]]:
+    def places(variants: Mapping[str, Mapping[int, Images]]) -> list[tuple[str, int, int]]:
         found = rank(variants)
         assert found is not None
-        return [(group.rank, group.variants) for group in found.ranks]
+        return [(place.variant, place.best, place.worst) for place in found.ranks]
 
     def test_clear_neighbours_are_ordered(self) -> None:
         variants = {"low": runs(30.0, 31.0), "high": runs(31.0, 32.001), "middle": runs(30.5, 31.5)}
-        assert self.ranks(variants) == [(1, ("high",)), (2, ("middle",)), (3, ("low",))]
+        assert self.places(variants) == [("high", 1, 1), ("middle", 2, 2), ("low", 3, 3)]
 
-    def test_a_rank_counts_those_that_are_clearly_better(self) -> None:
-        variants = {"none": runs(30.0, 31.0), "same": runs(30.3, 30.8), "worst": runs(29.0, 30.0)}
-        assert self.ranks(variants) == [
-            (1, ("same", "none")),
-            (2, ("worst",)),
-        ]  # worse than none, by 1.0 with each seed
+    def test_places_that_cannot_be_told_apart_are_ranges(self) -> None:
+        """The worst is worse than none by 1.0 with each seed; the first is like both."""
+        variants = {"none": runs(30.0, 31.0), "unsteady": runs(30.3, 30.8), "worst": runs(29.0, 30.0)}
+        assert self.places(variants) == [("unsteady", 1, 3), ("none", 1, 2), ("worst", 2, 3)]
 
-    def test_clear_differences_are_never_within_a_rank(self) -> None:
-        """Though each is like its neighbours."""
+    def test_a_difference_that_is_clear_shows_though_neighbours_are_alike(self) -> None:
         variants = {
             "high": runs(30.10, 30.11, 30.10),
             "unsteady": runs(30.30, 29.80, 30.05),
             "low": runs(30.00, 30.01, 30.00),
         }
-        assert self.ranks(variants) == [(1, ("high", "unsteady")), (2, ("low",))]
+        assert self.places(variants) == [("high", 1, 2), ("unsteady", 1, 3), ("low", 2, 3)]
 
-    def test_equal_variants_share_a_rank(self) -> None:
-        assert self.ranks({"one": runs(30.0, 31.0), "other": runs(30.0, 31.0)}) == [(1, ("one", "other"))]
+    def test_equal_variants_share_their_places(self) -> None:
+        assert self.places({"one": runs(30.0, 31.0), "other": runs(30.0, 31.0)}) == [("one", 1, 2), ("other", 1, 2)]
 
     def test_one_seed_ranks_nothing(self) -> None:
-        assert self.ranks({"one": runs(30.0), "other": runs(35.0)}) == [(1, ("other", "one"))]
+        assert self.places({"one": runs(30.0), "other": runs(35.0)}) == [("other", 1, 2), ("one", 1, 2)]
 
     def test_only_seeds_of_all_count(self) -> None:
         found = rank({"one": runs(30.0, 31.0, 99.0), "other": runs(31.0, 32.0), "not begun": {}})
         assert found is not None
         assert found.seeds == (1, 2)
-        assert [group.variants for group in found.ranks] == [("other",), ("one",)]
+        assert [place.variant for place in found.ranks] == ["other", "one"]
         assert rank({"one": {1: images(30.0)}, "other": {2: images(30.0)}}) is None
         assert rank({"one": {}}) is None
 

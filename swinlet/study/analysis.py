@@ -174,8 +174,8 @@ def _share(values: Sequence[float], gaps: Sequence[float]) -> GapShare | None:
 
 
 def rank(runs: Mapping[str, Mapping[int, Images]]) -> Ranking | None:
-    """Order the variants that have runs, over the seeds that all of them share: a variant's rank is one more than the
-    number of those that are clearly better. None where there is no such seed, or a score is infinite."""
+    """Order the variants that have runs, over the seeds that all of them share. None where there is no such seed, or a
+    score is infinite."""
     present = {name: seeds for name, seeds in runs.items() if seeds}
     if not present:
         return None
@@ -183,13 +183,15 @@ def rank(runs: Mapping[str, Mapping[int, Images]]) -> Ranking | None:
     scores = {name: _finite([mean(seeds[seed], "psnr_y") for seed in shared]) for name, seeds in present.items()}
     if not all(scores.values()):
         return None
-    ranks: dict[int, list[str]] = {}
-    for name in sorted(scores, key=lambda name: -fmean(scores[name])):
-        rank_of_it = 1 + sum(_is_clearly_better(other, scores[name]) for other in scores.values())
-        ranks.setdefault(rank_of_it, []).append(name)
-    return Ranking(
-        seeds=tuple(shared), ranks=tuple(Rank(rank=number, variants=tuple(ranks[number])) for number in sorted(ranks))
+    ranks = (
+        Rank(
+            variant=name,
+            best=1 + sum(_is_clearly_better(other, own) for other in scores.values()),
+            worst=len(scores) - sum(_is_clearly_better(own, other) for other in scores.values()),
+        )
+        for name, own in scores.items()
     )
+    return Ranking(seeds=tuple(shared), ranks=tuple(sorted(ranks, key=lambda rank: -fmean(scores[rank.variant]))))
 
 
 def _is_clearly_better(ours: Sequence[float], theirs: Sequence[float]) -> bool:

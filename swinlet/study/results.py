@@ -138,10 +138,17 @@ class Baseline(Record):
 
 
 class Rank(Record):
-    """Variants than which equally many are clearly better, best mean first; they need not be alike."""
+    """Which places a variant may have.
 
-    rank: int
-    variants: tuple[str, ...]
+    Attributes:
+        variant: its name.
+        best: one more than the number of variants that are better, their paired interval clear of zero.
+        worst: the number of all, less those that are worse in the same way.
+    """
+
+    variant: str
+    best: Annotated[int, Field(ge=1)]
+    worst: Annotated[int, Field(ge=1)]
 
 
 class Ranking(Record):
@@ -149,7 +156,7 @@ class Ranking(Record):
 
     Attributes:
         seeds: those that all ranked variants have; nothing else counts.
-        ranks: best first; one more than the number of variants whose paired interval says that they are better.
+        ranks: best mean first.
     """
 
     seeds: tuple[int, ...]

@@ -7,7 +7,7 @@ from pathlib import Path
 from swinlet.evaluation.tables import HEADINGS, aligned, piped
 from swinlet.metrics import shave_of
 from swinlet.study.plan import PlannedRun
-from swinlet.study.results import Baseline, Interval, RunRecord, StudyResults, TestSetResults, VariantScores
+from swinlet.study.results import Baseline, Interval, Rank, RunRecord, StudyResults, TestSetResults, VariantScores
 from swinlet.study.verdict import percent, signed
 
 Table = list[list[str]]
@@ -91,7 +91,7 @@ def score_table(testset: TestSetResults) -> Table:
     table = [headings, *(_baseline_row(row) for row in testset.baselines)]
     ranking = testset.ranking
     ranked = ranking.ranks if ranking is not None and len(ranking.seeds) > 1 else ()
-    ranks = {name: str(rank.rank) for rank in ranked for name in rank.variants}
+    ranks = {rank.variant: _places(rank) for rank in ranked}
     no_share = _NONE if testset.teacher is None else "no gap"
     table += [_variant_row(scores, ranks.get(scores.variant, _NONE), no_share) for scores in testset.variants]
     if testset.teacher is not None:
@@ -157,11 +157,14 @@ def ranking_sentences(testset: TestSetResults) -> list[str]:
     seeds = ", ".join(map(str, ranking.seeds))
     if len(ranking.seeds) < 2:
         return [f"No ranking on {testset.name}: only seed {seeds} is shared by all, and one seed ranks nothing."]
-    order = "; ".join(f"{rank.rank}. {', '.join(rank.variants)}" for rank in ranking.ranks)
-    note = (
-        "A rank is one more than the number of variants that are better, clear of zero; one rank does not mean alike."
-    )
-    return [f"Ranking on {testset.name} (PSNR-Y, seeds {seeds}): {order}. {note}"]
+    order = "; ".join(f"{_places(rank)} {rank.variant}" for rank in ranking.ranks)
+    unclear = any(rank.best < rank.worst for rank in ranking.ranks)
+    note = " Places that cannot be told apart are ranges: not all pairs differ clear of zero." if unclear else ""
+    return [f"Ranking on {testset.name} (PSNR-Y, seeds {seeds}): {order}.{note}"]
+
+
+def _places(rank: Rank) -> str:
+    return str(rank.best) if rank.best == rank.worst else f"{rank.best} to {rank.worst}"
 
 
 def cost_table(results: StudyResults) -> Table:
