@@ -126,7 +126,15 @@ def test_gaps_and_markers() -> None:
 
 @pytest.mark.parametrize(
     ("last", "ticks"),
-    [(400, "0 100 200 300 400"), (2000, "0 500 1k 1.5k 2k"), (500_000, "0 100k 200k 300k 400k 500k"), (1, "0 1")],
+    [
+        (400, "0 100 200 300 400"),
+        (900, "0 200 400 600 800"),
+        (1000, "0 0.2k 0.4k 0.6k 0.8k 1k"),
+        (2000, "0 0.5k 1k 1.5k 2k"),
+        (500_000, "0 100k 200k 300k 400k 500k"),
+        (2_000_000, "0 0.5M 1M 1.5M 2M"),
+        (1, "0 1"),
+    ],
 )
 def test_steps_are_short(last: int, ticks: str) -> None:
     svg = draw(Series("a", "--model-a", [0, last], [math.pi, 4 * math.pi]))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from selenium import webdriver
 
 from swinlet.report.bands import band, paired_band
+from swinlet.report.figures import Series, panel
 from swinlet.report.forest import Difference, forest
 from swinlet.report.history import Curve
 from swinlet.report.studies import open_studies
@@ -38,6 +40,11 @@ EFFECTS = {
 }
 MINUS = "\N{MINUS SIGN}"
 FEW = {"none": 0.0, "response": 0.3, "feature": -0.2}
+LONG = "photographs_of_the_night_" * 4
+NO_LINE = (
+    "No curves: no run has more than one test in its metrics.jsonl, and a curve needs two (train.checkpoint_test is "
+    "the number of iterations between tests). Scores are those of the results."
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +72,13 @@ def change(folder: Path, **values: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
+def keep_tests(out: Path, wanted: Callable[[str, int], bool]) -> None:
+    """Only some of each run's tests, by variant and iteration."""
+    for file in out.glob("runs/*/*/metrics.jsonl"):
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if wanted(file.parts[-3], json.loads(line)["step"])))
+
+
 def spoken(page: Page, words: str) -> str:
     """The text of the one figure that begins with these words."""
     (found,) = [label for label in page.figures() if label is not None and label.startswith(words)]
@@ -90,6 +104,15 @@ class TestPage:
         assert [name for name, _ in rows] == sorted(list(EFFECTS)[1:], key=lambda name: -self.mean(big, name))
         assert dict(rows)["feature"] == f"{self.mean(big, 'feature'):+.3f}"
         assert label.endswith("; teacher +0.922")
+
+    def test_the_order_and_the_arrow_are_explained(self, page: Page, tmp_path: Path) -> None:
+        """Without the broken variant, and with the teacher near, all lies on the axis."""
+        arrows = "Arrows point to what lies beyond the axis."
+        assert page.text.count("dots: single seeds. The best stands first.") == 3
+        assert page.text.count(arrows) == 3
+        near = make(tmp_path / "x.html", write_results(tmp_path / "out", {"none": 0.0, "feature": 0.8}))
+        assert "The best stands first." in near.text
+        assert arrows not in near.text
 
     @staticmethod
     def mean(big: Path, name: str) -> float:
@@ -121,6 +144,7 @@ class TestPage:
         ends = f"{sum(final) / 5:.2f} dB ({min(final):.2f} to {max(final):.2f}) at iteration 2,000"  # type: ignore[type-var,arg-type]
         assert f"of 5 seeds, {ends}; none: " in spoken(page, "feature: PSNR-Y while training")[:400]
         assert f"{self.mean(big, 'feature'):.2f} dB (" in spoken(page, "feature: PSNR-Y minus that of none")
+        assert NO_LINE not in page.text
         for name in list(EFFECTS)[1:]:
             assert sum((label or "").startswith(f"{name}: ") for label in page.figures()) == 2
         assert page.text.count("(an axis of its own)") == 2  # of the broken one
@@ -151,7 +175,7 @@ class TestPage:
 
 class TestKinds:
     def test_a_real_study(self, photos: Path, teacher_file: Path, tmp_path: Path) -> None:
-        path = write_study(tmp_path / "real", photos, teacher_file)
+        path = write_study(tmp_path / "real", photos, teacher_file, {"checkpoint_test": 3})
         with pytest.MonkeyPatch.context() as patch:
             train_here(patch, [])
             assert study(path)[0] == 0
@@ -254,6 +278,28 @@ class TestKinds:
         page = make(tmp_path / "x.html", out)
         assert "so that no iteration of theirs is to be compared with one of none: feature." in page.text
         assert not any("feature: PSNR-Y minus" in (label or "") for label in page.figures())
+
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_one_test_in_each_run_makes_no_curve(self, tmp_path: Path, lost: bool) -> None:
+        """The note stands alone, also where a run has none at all, or is on its way."""
+        out = write_results(tmp_path / "out", FEW, missing=[("feature", 3)] if lost else ())
+        keep_tests(out, lambda _, step: step in (500, STEPS) if lost else step == STEPS)
+        for file in out.glob("runs/*/*/metrics.jsonl"):  # a test of each kind of weights
+            file.write_text("".join(file.read_text().splitlines(keepends=True)[-2:]))
+        if lost:
+            (out / "runs/response/seed_1/metrics.jsonl").unlink()
+        (study_,), _ = open_studies([(None, out)])
+        assert (study_.scores, study_.differences, study_.notes) == ({}, {}, [NO_LINE])
+        page = make(tmp_path / "x.html", out)
+        assert f"Curves {NO_LINE} Variants" in page.text
+        assert len(page.figures()) == 1  # the differences
+
+    def test_two_tests_make_a_curve(self, tmp_path: Path) -> None:
+        out = write_results(tmp_path / "out", FEW)
+        keep_tests(out, lambda name, step: step == STEPS or (step == 100 and name == "response"))
+        (study_,), _ = open_studies([(None, out)])
+        assert [len(band.steps) for band in study_.scores.values()] == [1, 2, 1]
+        assert study_.notes == []
 
     def test_the_reference_alone_and_one_seed(self, tmp_path: Path) -> None:
         page = make(tmp_path / "x.html", write_results(tmp_path / "alone", {"none": 0.0}))
@@ -406,12 +452,56 @@ class TestParts:
     def test_what_lies_far_off_is_told_by_an_arrow(self) -> None:
         rows = [Difference(f"v{i}", "", "--better", (0.1, 0.12), 0.11, (0.05, 0.2)) for i in range(4)]
         far = Difference("far", "", "--worse", (-9.0, -9.1), -9.05, (-9.2, -9.0))
-        svg = forest("x", "dB", [*rows, far], ("teacher", 0.9))
+        found = forest("x", "dB", [*rows, far], ("teacher", 0.9))
+        svg = found.svg
+        assert found.has_arrows
+        assert forest("x", "dB", [*rows, far]).has_arrows
+        assert forest("x", "dB", rows, ("teacher", 0.9)).has_arrows
+        assert not forest("x", "dB", rows).has_arrows
         assert len(re.findall(r"<use [^>]*var\(--worse\)", svg)) == 1  # neither bar nor dots nor diamond
         assert "teacher \N{RIGHTWARDS ARROW}" in svg
         near = forest("x", "dB", rows, ("teacher", 0.3))
-        assert "\N{RIGHTWARDS ARROW}" not in near
+        assert "\N{RIGHTWARDS ARROW}" not in near.svg
+        assert not near.has_arrows
         assert near == forest("x", "dB", rows, ("teacher", 0.3))
+
+    @pytest.mark.parametrize("size", [(2.5, 1.75), (4.6, 3.1)])
+    @pytest.mark.parametrize("step", [0, 1, STEPS])
+    def test_a_dot_at_the_edge_is_whole(self, size: tuple[float, float], step: int) -> None:
+        """And, at the right, the end of a line, which is less wide."""
+        line = Series("line", "--model-0", (0, STEPS), (1.0, 2.0))
+        dot = Series("dot", "--model-1", (step,), (1.5,))
+        svg = panel("x", [line, dot], ((0, STEPS), (0.9, 2.1)), size=size, zero=False)
+        (x,) = re.findall(r'<use [^>]*x="([\d.]+)"[^>]*var\(--model-1\)', svg)
+        boxes = re.findall(r'<clipPath[^>]*>\s*<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', svg)
+        assert boxes
+        for left, width in boxes:
+            assert float(left) + 2.5 <= float(x) <= float(left) + float(width) - 2.5  # half a dot of 5 units
+        assert re.findall(">([^<]*)</text>", svg)[:5] == ["0", "0.5k", "1k", "1.5k", "2k"]
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_long_names_wrap(browser: webdriver.Chrome, tmp_path: Path, width: int) -> None:
+    """Of test sets, variants and the study, without a space in them."""
+    effects = {LONG + name: effect for name, effect in FEW.items()}
+    out = write_results(tmp_path / "out", effects, sets=(LONG,), missing=[(f"{LONG}none", 3)])
+    make(tmp_path / "x.html", f"{LONG}={out}", write_results(tmp_path / "other", FEW, curves=False))
+    view = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", view)
+    browser.get((tmp_path / "x.html").as_uri())
+    look(browser, "document.querySelectorAll('details').forEach(e => e.open = true)")
+    assert look(browser, "return document.documentElement.scrollWidth") <= width
+    outside = look(
+        browser,
+        """
+        const text = e => { const range = document.createRange(); range.selectNodeContents(e); return range; };
+        const sticks = e => text(e).getBoundingClientRect().right > e.parentElement.getBoundingClientRect().right + 1;
+        return [...document.querySelectorAll('nav a, h1, h2, h3, p, li, figcaption')].filter(sticks)
+            .concat([...document.querySelectorAll('tbody th')].filter(e => e.scrollWidth > e.clientWidth))
+            .map(e => e.tagName + ' ' + e.textContent.slice(0, 30));
+        """,
+    )
+    assert outside == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -15,6 +15,7 @@ from swinlet.report.svg import shortened
 from swinlet.report.ticks import Interval, set_scale
 
 _LEGEND_ROW = 0.2  # inches
+_ROOM = 0.03  # of the steps, before the first and after the last: over half a dot, also where panels are small
 # Where the label of a point may lie: units to the right and up, best first.
 _PLACES = [(8, 0), (-8, 0), (0, 13), (0, -13)] + [(x, y * k) for k in range(1, 7) for x in (8, -8) for y in (15, -15)]
 
@@ -89,7 +90,7 @@ def panel(
     Args:
         title: for those who hear the page.
         series: drawn in this order.
-        limits: of steps and of values; what lies beyond is not shown.
+        limits: of steps, dots at whose ends are whole, and of values; what lies beyond is not shown.
         size: in inches of 72 units.
         zero: mark the value 0.
 
@@ -102,9 +103,13 @@ def panel(
             axes.axhline(0, color=COLOURS["--ink"], linewidth=0.8)
         for one in series:
             _draw_curve(drawing, one, False)
-        axes.set(xlim=limits[0], ylim=limits[1])
+        first, last = limits[0]
+        axes.set(xlim=(first, last), ylim=limits[1])
         set_scale(axes, "x", whole=True, ticks=4)
         set_scale(axes, "y", ticks=5)
+        axes.set_xticks([tick for tick in axes.get_xticks() if first <= tick <= last])  # the room makes them no fewer
+        room = _ROOM * (last - first)
+        axes.set_xlim(first - room, last + room)
         return drawing.svg()
 
 

@@ -17,6 +17,19 @@ _NEAR = 1.7  # times as far as the differences, and a mark is still drawn in its
 
 
 @dataclass(frozen=True)
+class Forest:
+    """A figure of rows.
+
+    Attributes:
+        svg: an ``<svg>`` element as wide as its container.
+        has_arrows: some of it lies beyond the axis, which arrows tell.
+    """
+
+    svg: str
+    has_arrows: bool
+
+
+@dataclass(frozen=True)
 class Difference:
     """A row.
 
@@ -43,7 +56,7 @@ class Difference:
         return min(numbers), max(numbers)
 
 
-def forest(title: str, x_label: str, rows: Sequence[Difference], mark: tuple[str, float] | None = None) -> str:
+def forest(title: str, x_label: str, rows: Sequence[Difference], mark: tuple[str, float] | None = None) -> Forest:
     """Rows of dots, mean and interval on one axis with a line at zero.
 
     What lies far from all others is not shown; an arrow says where it is.
@@ -54,7 +67,7 @@ def forest(title: str, x_label: str, rows: Sequence[Difference], mark: tuple[str
         mark: label and place of one more line.
 
     Returns:
-        An ``<svg>`` element as wide as its container. The same arguments give the same text.
+        The figure. The same arguments give the same text.
     """
     low, high = common_limits([row.extent for row in rows], _FAR)
     if mark is not None and _NEAR * low < mark[1] < _NEAR * high:
@@ -73,7 +86,8 @@ def forest(title: str, x_label: str, rows: Sequence[Difference], mark: tuple[str
         if mark is not None:
             _draw_mark(drawing, *mark, first, len(rows), (low, high))
         set_scale(axes, "x")
-        return drawing.svg()
+        ends = [end for row in rows for end in row.extent] + ([] if mark is None else [mark[1]])
+        return Forest(drawing.svg(), has_arrows=min(ends) < low or max(ends) > high)
 
 
 def _draw_row(drawing: Drawing, i: int, row: Difference, limits: Interval) -> None:

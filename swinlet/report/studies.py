@@ -24,7 +24,7 @@ class StudyEvidence:
     Attributes:
         title: as given, or the name of the study file.
         results: what it has found; all texts can be shown.
-        scores: variant -> PSNR-Y of the tests while its runs were trained.
+        scores: variant -> PSNR-Y of the tests while its runs were trained; empty where no run has two tests.
         differences: variant -> its PSNR-Y minus the reference's, by seed.
         notes: what is missing in these.
     """
@@ -100,8 +100,13 @@ def _with_curves(title: str, found: StudyResults, shown: StudyResults, folder: P
             absent.append(name)
         else:
             (curves if run.state == "scored" else incomplete).setdefault(run.variant, {})[run.seed] = curve
-    notes += _notes(found, curves, incomplete, absent)
     drawn = incomplete | curves
+    if any(len(curve.steps) > 1 for by_seed in drawn.values() for curve in by_seed.values()):
+        notes += _notes(found, curves, incomplete, absent)
+    else:
+        if drawn or absent:
+            notes.append(_no_curves(drawn))
+        drawn = {}  # single tests: figures of dots would show less than the tables
     order = [variant.name for variant in found.variants if variant.name in drawn]
     return StudyEvidence(
         title=title,
@@ -149,15 +154,23 @@ def _differences(
     }
 
 
+def _no_curves(drawn: Mapping[str, object]) -> str:
+    why = (
+        "no run has more than one test in its metrics.jsonl, and a curve needs two (train.checkpoint_test is the "
+        "number of iterations between tests)"
+        if drawn
+        else "no run has its metrics.jsonl any more, or no tests in it"
+    )
+    return f"No curves: {why}. Scores are those of the results."
+
+
 def _notes(
     results: StudyResults,
     curves: Mapping[str, Mapping[int, Curve]],
     incomplete: Mapping[str, Mapping[int, Curve]],
     absent: Sequence[str],
 ) -> Iterator[str]:
-    if absent and not curves and not incomplete:
-        yield "No curves: no run has its metrics.jsonl any more, or no tests in it. Scores are those of the results."
-    elif absent:
+    if absent:
         yield f"Not in the curves, as there is no metrics.jsonl any more, or no tests in it: {_listed(absent)}."
     passed = [f"{name}, seed {seed}" for name in incomplete if name in curves for seed in incomplete[name]]
     if passed:

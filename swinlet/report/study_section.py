@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from swinlet.report.bands import Band
 from swinlet.report.drawing import HEIGHT, WIDTH
 from swinlet.report.figures import Series, panel
-from swinlet.report.forest import Difference, forest
+from swinlet.report.forest import Difference, Forest, forest
 from swinlet.report.studies import StudyEvidence
 from swinlet.report.ticks import Interval, common_limits
 from swinlet.study.results import StudyResults, TestSetResults, VariantScores
@@ -69,7 +69,7 @@ class SetSection:
     Attributes:
         name: of the test set.
         title: its heading.
-        figure: differences, the largest first; "" where there are none.
+        figure: differences, the best first; None where there are none.
         verdicts: a sentence for each variant, in the same order.
         ranking: sentences.
         scores: what is compared.
@@ -78,7 +78,7 @@ class SetSection:
 
     name: str
     title: str
-    figure: str
+    figure: Forest | None
     verdicts: Sequence[Sentence]
     ranking: Sequence[str]
     scores: Table
@@ -175,7 +175,9 @@ def _colour(scores: VariantScores) -> str:
     return BETTER if found.mean > 0 else WORSE
 
 
-def _difference_figure(testset: TestSetResults, variants: Sequence[VariantScores], results: StudyResults) -> str:
+def _difference_figure(
+    testset: TestSetResults, variants: Sequence[VariantScores], results: StudyResults
+) -> Forest | None:
     """All differences to the reference."""
     rows: list[Difference] = []
     for scores in variants:
@@ -190,7 +192,7 @@ def _difference_figure(testset: TestSetResults, variants: Sequence[VariantScores
         text = text.replace("-", "\N{MINUS SIGN}")
         rows.append(Difference(scores.variant, text, _colour(scores), found.values, found.mean, interval))
     if not rows:
-        return ""
+        return None
     mark = None if testset.gap is None or testset.gap <= 0 else (f"teacher {signed(testset.gap)}", testset.gap)
     title = f"Difference to {results.reference} on {testset.name}"
     return forest(title, "dB of PSNR-Y, paired by seed", rows, mark)

@@ -20,7 +20,7 @@ _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 class _Numbers(Formatter):
-    """Tick labels such as 0.25, 5k, 1.5M; those of a linear axis have equally many decimals."""
+    """Tick labels such as 0.25, 5k, 1.5M; those of a linear axis have one unit, or equally many decimals."""
 
     def __init__(self, even: bool) -> None:
         self._even = even
@@ -30,17 +30,23 @@ class _Numbers(Formatter):
 
     def format_ticks(self, values: Sequence[float]) -> list[str]:
         ticks = [float(value) for value in values]
-        if self._even and len(ticks) > 1 and max(map(abs, ticks)) < 1000:
+        low, high = (-math.inf, math.inf) if self.axis is None else sorted(self.axis.get_view_interval())
+        # matplotlib also asks for ticks beyond the limits, which it does not draw.
+        largest = max((abs(tick) for tick in ticks if low <= tick <= high), default=0.0)
+        if self._even and len(ticks) > 1 and largest < 1000:
             tolerance = min(b - a for a, b in pairwise(ticks)) / 100
             for decimals in range(5):
                 if all(abs(tick - round(tick, decimals)) <= tolerance for tick in ticks):
                     return [_minus(f"{round(tick, decimals) + 0.0:.{decimals}f}") for tick in ticks]
-        return [_short(tick) for tick in ticks]
+        return [_short(tick, largest if self._even else None) for tick in ticks]
 
 
-def _short(value: float) -> str:
-    size = abs(value)
-    if size and not 1e-3 <= size < 1e12:
+def _short(value: float, largest: float | None = None) -> str:
+    """In the unit of the largest number beside it, where that has one; 0 needs none."""
+    size = abs(value) if largest is None else largest
+    if not value:
+        return "0"
+    if not 1e-3 <= size < 1e12:
         return _minus(re.sub(r"\.?0*e", "e", f"{value:.3e}"))
     unit, name = next(((unit, name) for unit, name in _UNITS if size >= unit), (1, ""))
     return _minus(f"{value / unit:.6g}{name}")
