@@ -79,7 +79,7 @@ def write_results(
         variants=tuple(_variant(out, name, i) for i, name in enumerate(effects)),
         runs=tuple(runs),
         testsets=tuple(testsets),
-        comparisons=len(sets) * 2 * (len(effects) - 1),
+        comparisons=len(sets) * (len(effects) - 1),
         missing=tuple(f"{name}, seed {seed}: 500 of {STEPS}" for name, seed in missing),
         problems=(),
         provenance={"swinlet": "0.1.0", "torch": "2.14.1", "device": "cpu: none", "command": "swinlet study made.json"},

@@ -122,9 +122,13 @@ class TestPage:
 
     def test_tables(self, page: Page, big: Path) -> None:
         """All numbers of a variant on a test set, and one cell for each seed."""
-        scores = read_results(big).testsets[0].variants[2]
+        testset = read_results(big).testsets[0]
+        scores = testset.variants[2]
         found = scores.difference
         assert found is not None
+        assert testset.ranking is not None
+        (place,) = [place for place in testset.ranking.ranks if place.variant == "feature"]
+        assert place.best < place.worst
         assert found.over_seeds is not None
         assert found.over_images is not None
         assert found.share is not None
@@ -132,7 +136,9 @@ class TestPage:
         assert found.share.low is not None
         assert found.share.high is not None
         share = f"{percent(found.share.share)} % ({percent(found.share.low)} to {percent(found.share.high)})"
-        assert f"feature 4 {scores.psnr_y:.3f} {found.mean:+.3f} {' '.join(intervals)} {share} 120.0" in page.text
+        places = f"{place.best} to {place.worst}"
+        row = f"feature {places} {scores.psnr_y:.3f} {found.mean:+.3f} {' '.join(intervals)} {share} 120.0"
+        assert row in page.text
         values = [f"{seed.psnr_y:.3f} ({value:+.3f})" for seed, value in zip(scores.seeds, found.values, strict=True)]
         assert f"feature {' '.join(values)} 5 27.562" in page.text
         assert {cell.get("scope") for cell in page.all("th")} == {"row", "col"}
