@@ -1,0 +1,35 @@
+"""docs/studies: files that can be run again, pages that say what their results.json holds."""
+
+from pathlib import Path
+
+import pytest
+
+from swinlet.evaluation.tables import piped
+from swinlet.study.results import read_results
+from swinlet.study.spec import load_study
+from swinlet.study.tables import score_table, seed_table
+
+STUDIES = Path(__file__).parents[1] / "docs/studies"
+NAMES = sorted(path.stem for path in (STUDIES / "results").glob("*.json"))
+
+
+def test_every_study_has_results() -> None:
+    files = {path.stem for path in STUDIES.glob("*.json")} - {"base_60", "base_shipped", "base_small", "teacher"}
+    assert files == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_shows_the_results_of_its_study(name: str) -> None:
+    study, results = load_study(STUDIES / f"{name}.json"), read_results(STUDIES / f"results/{name}.json")
+    assert results.study_sha256 == study.sha256
+    assert results.base_sha256 == study.base_sha256
+    assert [variant.name for variant in results.variants] == [variant.name for variant in study.variants]
+    assert (results.seeds, results.missing, results.problems) == (study.seeds, (), ())
+    page = (STUDIES / f"{name}.md").read_text(encoding="utf-8")
+    for testset in results.testsets:
+        assert piped(score_table(testset)) in page
+        assert piped(seed_table(testset, results)) in page
+    for kind in ("curves", "differences"):
+        assert (STUDIES / f"{name}_{kind}.png").is_file()
+        assert f"({name}_{kind}.png)" in page
+    assert f"[{name}]({name}.md)" in (STUDIES / "README.md").read_text(encoding="utf-8")
