@@ -32,6 +32,18 @@ DATA = (
     "without the one that is Set5's woman) and BSDS500 test (200); the low-resolution images are MATLAB's bicubic. "
     "Set5, Set14 and BSD100 are not among them."
 )
+SECOND_PART = (
+    "Then 5,000 of 4 patches of 48x48 LR pixels of options/finetune_student_x4.json in 1.2 hours (Set5 31.58 dB, Set14 "
+    "28.20 dB; [curve](../../docs/student_x4_finetuned.png))"
+)
+CRAFT = (
+    "CRAFT of NTIRE 2024's x4 challenge (team 34; 753,344 parameters, Set5 32.39 dB), its images of the training "
+    "photographs, stored beforehand; not part of the student, which learns from the ground truth as well"
+)
+TEACH = (
+    "swinlet teach --teacher ../shared/data/teachers/craft_x4_ntire2024_team34.pth --data ../shared/data/train "
+    "--on-bad-image skip --out study_data/answers_craft_all\n"
+)
 FIRST_PART = (
     "14,000 of the 24,000 iterations of 8 patches of options/train_student_x4.json, from interpolation, in 1.8 hours "
     "(Set5 31.55 dB, Set14 28.15 dB; [curve](../../docs/student_x4_first.png))"
@@ -47,12 +59,18 @@ class Training:
         files: option files of all parts.
         weights: what is exported of the last.
         curve: whose scores are shown, "E" (the moving average) or "G".
+        teacher: who taught.
+        teach: the command that stores its answers.
+        remark: about the run.
     """
 
     before: str
     files: tuple[str, ...]
     weights: str
     curve: str
+    teacher: str = "none"
+    teach: str = ""
+    remark: str = ""
 
 
 TRAININGS = {
@@ -63,10 +81,13 @@ TRAININGS = {
         curve="G",
     ),
     4: Training(
-        before=f"First {FIRST_PART}.",
-        files=("train_student_x4", "finetune_student_x4"),
-        weights="superresolution/student_x4_finetuned",
+        before=f"First {FIRST_PART}. {SECOND_PART}.",
+        files=("train_student_x4", "finetune_student_x4", "distil_student_x4"),
+        weights="superresolution/student_x4_distilled/models/14000_E.pth",
         curve="E",
+        teacher=CRAFT,
+        teach=TEACH,
+        remark=" (until iteration 4,624 with the learning rate of a schedule of 20,000)",
     ),
 }
 TESTSETS = "--testset ../shared/data/testsets/Set5 --testset ../shared/data/testsets/Set14"
@@ -83,7 +104,7 @@ def main() -> None:
     parser.add_argument("scores", type=Path)
     arguments = parser.parse_args()
     records = [json.loads(line) for line in (arguments.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    options = next(record["options"] for record in records if record["type"] == "start")
+    options = [record["options"] for record in records if record["type"] == "start"][-1]
     weights = SHIPPED[arguments.scale]
     name = weights.stem
     training = TRAININGS[arguments.scale]
@@ -104,9 +125,10 @@ def main() -> None:
         scored_with=scored_with,
         licence="apache-2.0",
         licence_text=LICENCE,
-        teacher="none",
+        teacher=training.teacher,
         data=DATA,
-        command="".join(f"python main_train_student.py --opt options/{file}.json\n" for file in training.files)
+        command=training.teach
+        + "".join(f"python main_train_student.py --opt options/{file}.json\n" for file in training.files)
         + f"swinlet export {training.weights} --precision fp16 --out swinlet/assets/{weights.name}\n"
         + f"swinlet evaluate --weights swinlet/assets/{weights.name} {TESTSETS}",
         log=f"{training.before} {log_of(records, options, training, name)}",
@@ -124,7 +146,8 @@ def log_of(records: list[dict[str, Any]], options: dict[str, Any], training: Tra
     batch = options["datasets"]["train"]["dataloader_batch_size"]
     side = options["datasets"]["train"]["H_size"] // options["scale"]
     lines = [
-        f"Then {steps:,} of {train['total_iter']:,} iterations of {batch} patches of {side}x{side} LR pixels, "
+        f"Then {steps:,} of {train['total_iter']:,} iterations{training.remark} of {batch} patches of {side}x{side} LR "
+        f"pixels, distillation type {label_of(train)}, "
         f"{hours:.1f} hours on {MACHINE}. PSNR-Y of {CURVES[training.curve]} meanwhile, before the weights were "
         "rounded:",
         "",
@@ -137,6 +160,12 @@ def log_of(records: list[dict[str, Any]], options: dict[str, Any], training: Tra
         if step % (2 * train["checkpoint_test"]) == 0 or step == steps
     ]
     return "\n".join([*lines, "", f"![PSNR-Y over iterations](../../docs/{name}.png)"])
+
+
+def label_of(train: dict[str, Any]) -> str:
+    """The distillation type, or types."""
+    kinds = train["distillation_type"]
+    return kinds if isinstance(kinds, str) else " + ".join(kinds)
 
 
 def curves_of(records: list[dict[str, Any]], label: str) -> dict[str, dict[int, float]]:

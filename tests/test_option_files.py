@@ -14,7 +14,7 @@ from swinlet.train import train
 ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ["none", "response", "feature", "feature_v2"]
 FILES = [
-    *["train_demo", "train_teacher", "train_student_x4", "finetune_student_x4", "train_student_x2"],
+    *["train_demo", "train_teacher", "train_student_x4", "finetune_student_x4", "distil_student_x4", "train_student_x2"],
     *[f"train_student_{name}" for name in STUDENTS],
 ]
 STUDIES = ["study_demo"]
@@ -55,6 +55,8 @@ def test_it_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     opt = load_options(ROOT / "options" / f"{name}.json", overrides)
     if opt.path.pretrained_netG is not None:
         overrides.append("path.pretrained_netG=swinlet/assets/student_x4.safetensors")
+    if opt.datasets.train is not None and opt.datasets.train.dataroot_T is not None:
+        overrides.append("datasets.train.dataroot_T=null")
     if opt.train.distillation_type != "none":
         overrides.append("path.pretrained_netTeacher=demo/teacher_x4.safetensors")
     opt = load_options(ROOT / "options" / f"{name}.json", overrides)

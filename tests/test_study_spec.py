@@ -143,6 +143,7 @@ def test_what_pairs_need_cannot_differ(key: str, tmp_path: Path) -> None:
         ({"teacher": ""}, "teacher: must not be empty"),
         ({"weights": "best"}, "weights: input should be 'E' or 'G'"),
         ({"variants": {}}, "variants: "),
+        ({"variants": [1]}, "variants: must be a section {...}"),
         ({"options": {"train.manual_seed": 3}}, "options.train.manual_seed: the study sets train.manual_seed"),
         ({"options": {"task": "x"}}, "options.task: the study sets task for each run: leave it out"),
         ({"options": {"path": {"root": "x"}}}, "options.path.root: the study sets path.root"),

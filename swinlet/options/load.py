@@ -28,6 +28,7 @@ _PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}  # as the ref
 
 _MESSAGES = {  # where pydantic speaks of Python rather than of option files
     "model_type": "must be a section {{...}}",
+    "dict_type": "must be a section {{...}}",
     "tuple_type": "must be a list",
     "path_type": "must be a path",
     "int_parsing_size": "must have at most 64 bits",
