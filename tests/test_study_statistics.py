@@ -230,8 +230,8 @@ class TestVerdict:
             ),
             (
                 made(-0.16, -0.12, -0.08),
-                "X is worse than none on Set5 by 0.120 dB (95 % interval 0.080 to 0.160 over 3 seeds); the teacher is "
-                "not better than none: there is no gap.",
+                "X is worse than none on Set5 by 0.120 dB (95 % interval 0.080 to 0.160 over 3 seeds); there is no "
+                "gap, as the teacher is not better than none with every seed.",
             ),
             (
                 made(-0.01, 0.02, 0.05),

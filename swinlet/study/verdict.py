@@ -37,7 +37,7 @@ def _clear(
     if found.share is not None and is_better:
         text += f", {percent(found.share.share)} % of the teacher's gap"
     elif found.share is None and has_teacher:
-        text += f"; the teacher is not better than {reference}: there is no gap"
+        text += f"; there is no gap, as the teacher is not better than {reference} with every seed"
     return f"{text}."
 
 
