@@ -187,7 +187,7 @@ def draw(curves: dict[str, dict[int, float]], tables: list[ScoreTable], path: Pa
     axes.set_xlabel("iteration")
     axes.set_ylabel("PSNR-Y (dB)")
     axes.grid(alpha=0.3)
-    axes.legend(ncols=2, loc="center")
+    figure.legend(ncols=4, loc="outside upper center")
     figure.savefig(path, dpi=110)
 
 
