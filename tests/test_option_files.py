@@ -14,7 +14,14 @@ from swinlet.train import train
 ROOT = Path(__file__).resolve().parents[1]
 STUDENTS = ["none", "response", "feature", "feature_v2"]
 FILES = [
-    *["train_demo", "train_teacher", "train_student_x4", "finetune_student_x4", "distil_student_x4", "train_student_x2"],
+    *[
+        "train_demo",
+        "train_teacher",
+        "train_student_x4",
+        "finetune_student_x4",
+        "distil_student_x4",
+        "train_student_x2",
+    ],
     *[f"train_student_{name}" for name in STUDENTS],
 ]
 STUDIES = ["study_demo"]
