@@ -53,7 +53,9 @@ def test_copies_what_it_says() -> None:
 
 def test_blocks_of_another_kind_are_refused() -> None:
     teacher, student = swinlet.define_G(NET), swinlet.define_G(NET | {"net_type": "swinir_student_v2"})
-    with pytest.raises(OptionError, match=r"those of swinir_student_v2 compute something else than the teacher's"):
+    with pytest.raises(
+        OptionError, match=r"those of SwinIRStudentV2 compute something else than those of SwinIRStudent,"
+    ):
         start_from_teacher(student, teacher)
 
 

@@ -11,7 +11,6 @@ import torch
 from swinlet.errors import OptionError
 from swinlet.models.image_network import ImageNetwork
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.select_network import net_type_of
 
 _SAME = (
     "embed_dim",
@@ -55,8 +54,8 @@ def start_from_teacher(student: SwinIR, teacher: ImageNetwork) -> None:
         raise OptionError(f"netG.init_type: 'teacher' takes the weights of a SwinIR, but the teacher is {teacher.kind}")
     if student.block is not teacher.block:
         raise OptionError(
-            f"netG.init_type: 'teacher' takes blocks over, but those of {net_type_of(student)} compute something else "
-            f"than the teacher's ({net_type_of(teacher)}): choose a student of its kind, or another init_type"
+            f"netG.init_type: 'teacher' takes blocks over, but those of {type(student).__name__} compute something else "
+            f"than those of {type(teacher).__name__}, the teacher's: choose another netG.net_type, or another init_type"
         )
     depths = own, others = student.config["depths"], teacher.config["depths"]
     stages = [source_stage(stage, len(own), len(others)) for stage in range(len(own))]
