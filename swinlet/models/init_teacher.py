@@ -54,8 +54,8 @@ def start_from_teacher(student: SwinIR, teacher: ImageNetwork) -> None:
         raise OptionError(f"netG.init_type: 'teacher' takes the weights of a SwinIR, but the teacher is {teacher.kind}")
     if student.block is not teacher.block:
         raise OptionError(
-            f"netG.init_type: 'teacher' takes blocks over, but those of {type(student).__name__} compute something else "
-            f"than those of {type(teacher).__name__}, the teacher's: choose another net_type, or another init_type"
+            f"netG.init_type: 'teacher' takes blocks over, but those of {type(student).__name__} compute something "
+            f"else than those of {type(teacher).__name__}, the teacher's: choose another net_type, or another init_type"
         )
     depths = own, others = student.config["depths"], teacher.config["depths"]
     stages = [source_stage(stage, len(own), len(others)) for stage in range(len(own))]
