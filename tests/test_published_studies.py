@@ -1,9 +1,13 @@
 """docs/studies: files that can be run again, pages that say what their results.json holds."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from swinlet.cli import app
 from swinlet.evaluation.tables import piped
 from swinlet.study.results import read_results
 from swinlet.study.spec import load_study
@@ -33,3 +37,16 @@ def test_a_page_shows_the_results_of_its_study(name: str) -> None:
         assert (STUDIES / f"{name}_{kind}.png").is_file()
         assert f"({name}_{kind}.png)" in page
     assert f"[{name}]({name}.md)" in (STUDIES / "README.md").read_text(encoding="utf-8")
+
+
+def test_results_can_be_looked_at_without_the_runs(tmp_path: Path) -> None:
+    """The two commands of docs/studies/README.md, one of which gives the page of study 2 its intervals."""
+    results = STUDIES / "results/distillation.json"
+    shown = CliRunner().invoke(app, ["report", str(results), "--out", str(tmp_path / "page.html")])
+    assert shown.exit_code == 0, shown.output
+    assert "No curves: " in (tmp_path / "page.html").read_text(encoding="utf-8")
+    script = Path(__file__).parents[1] / "scripts/compare_variants.py"
+    command = [sys.executable, str(script), str(results), "frequency", "frequency_truth"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Set5: frequency - frequency_truth: +0.161 (+0.023 to +0.299, 5 seeds)\n" in told.stdout
+    assert "0.161 dB on Set5 (0.023 to 0.299)" in (STUDIES / "distillation.md").read_text(encoding="utf-8")
