@@ -19,6 +19,7 @@ from swinlet.model_card import PublishedModel, ScoreTable, read_scores, render_c
 from swinlet.models.cost import parameter_count
 from swinlet.models.open_network import open_weights
 from swinlet.models.select_network import net_type_of
+from swinlet.options import TrainOptions
 from swinlet.upscale.upscaler import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +33,10 @@ DATA = (
     "without the one that is Set5's woman) and BSDS500 test (200); the low-resolution images are MATLAB's bicubic. "
     "Set5, Set14 and BSD100 are not among them."
 )
+FIRST_PART = (
+    "14,000 of the 24,000 iterations of 8 patches of options/train_student_x4.json, from interpolation, in 1.8 hours "
+    "(Set5 31.55 dB, Set14 28.15 dB; [curve](../../docs/student_x4_first.png))"
+)
 SECOND_PART = (
     "Then 5,000 of 4 patches of 48x48 LR pixels of options/finetune_student_x4.json in 1.2 hours (Set5 31.58 dB, Set14 "
     "28.20 dB; [curve](../../docs/student_x4_finetuned.png))"
@@ -43,10 +48,6 @@ CRAFT = (
 TEACH = (
     "swinlet teach --teacher ../shared/data/teachers/craft_x4_ntire2024_team34.pth --data ../shared/data/train "
     "--on-bad-image skip --out study_data/answers_craft_all\n"
-)
-FIRST_PART = (
-    "14,000 of the 24,000 iterations of 8 patches of options/train_student_x4.json, from interpolation, in 1.8 hours "
-    "(Set5 31.55 dB, Set14 28.15 dB; [curve](../../docs/student_x4_first.png))"
 )
 
 
@@ -145,9 +146,10 @@ def log_of(records: list[dict[str, Any]], options: dict[str, Any], training: Tra
     hours = sum(train["checkpoint_print"] / speed for speed in speeds) / 3600
     batch = options["datasets"]["train"]["dataloader_batch_size"]
     side = options["datasets"]["train"]["H_size"] // options["scale"]
+    label = TrainOptions.model_validate(train).distillation_label
     lines = [
         f"Then {steps:,} of {train['total_iter']:,} iterations{training.remark} of {batch} patches of {side}x{side} LR "
-        f"pixels, distillation type {label_of(train)}, "
+        f"pixels, distillation type {label}, "
         f"{hours:.1f} hours on {MACHINE}. PSNR-Y of {CURVES[training.curve]} meanwhile, before the weights were "
         "rounded:",
         "",
@@ -160,12 +162,6 @@ def log_of(records: list[dict[str, Any]], options: dict[str, Any], training: Tra
         if step % (2 * train["checkpoint_test"]) == 0 or step == steps
     ]
     return "\n".join([*lines, "", f"![PSNR-Y over iterations](../../docs/{name}.png)"])
-
-
-def label_of(train: dict[str, Any]) -> str:
-    """The distillation type, or types."""
-    kinds = train["distillation_type"]
-    return kinds if isinstance(kinds, str) else " + ".join(kinds)
 
 
 def curves_of(records: list[dict[str, Any]], label: str) -> dict[str, dict[int, float]]:

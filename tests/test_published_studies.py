@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from swinlet.cli import app
 from swinlet.evaluation.tables import piped
+from swinlet.options import read_option_file
 from swinlet.study.results import read_results
 from swinlet.study.spec import load_study
 from swinlet.study.tables import score_table, seed_table
@@ -18,7 +19,7 @@ NAMES = sorted(path.stem for path in (STUDIES / "results").glob("*.json"))
 
 
 def test_every_study_has_results() -> None:
-    files = {path.stem for path in STUDIES.glob("*.json")} - {"base_60", "base_shipped", "base_small", "teacher"}
+    files = {path.stem for path in STUDIES.glob("*.json") if "variants" in read_option_file(path)}
     assert files == set(NAMES)
 
 
@@ -49,4 +50,7 @@ def test_results_can_be_looked_at_without_the_runs(tmp_path: Path) -> None:
     command = [sys.executable, str(script), str(results), "frequency", "frequency_truth"]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Set5: frequency - frequency_truth: +0.161 (+0.023 to +0.299, 5 seeds)\n" in told.stdout
+    wrong = subprocess.run([*command[:-1], "fourier"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "'fourier' is no variant of this study: 'none', 'response'," in wrong.stderr
     assert "0.161 dB on Set5 (0.023 to 0.299)" in (STUDIES / "distillation.md").read_text(encoding="utf-8")
