@@ -8,10 +8,13 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
+import multiprocessing.connection
+import multiprocessing.reduction
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -352,6 +355,13 @@ def assert_saved_and_goes_on(
     assert_same_end(undisturbed, root / "run")
 
 
+def hand_over(main: multiprocessing.connection.Connection) -> None:
+    """What a loader process does with a batch, which is an open file to the system."""
+    select_dataset._start_worker(0)
+    main.send(multiprocessing.reduction.DupFd(1))
+    main.recv()
+
+
 class TestLoaderProcesses:
     def test_one_that_is_killed(self, many: Path, undisturbed: Path, tmp_path: Path) -> None:
         options = small(many, tmp_path, workers=2)
@@ -361,6 +371,21 @@ class TestLoaderProcesses:
         message = training.end(1)
         assert "error: a loader process was ended from outside (SIGKILL). Most often memory ran out: lower" in message
         assert_saved_and_goes_on(message, options, tmp_path, undisturbed)
+
+    def test_a_batch_that_is_left_half_taken(self, capfd: pytest.CaptureFixture[str]) -> None:
+        """By a main process that has heard of another's death."""
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        loader = context.Process(target=hand_over, args=(there,))
+        loader.start()
+        batch = here.recv()
+        address, _ = batch._id
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(address)
+        os.close(batch.detach())  # served after the other
+        here.send("end")
+        loader.join()
+        assert capfd.readouterr().err == ""
 
     @pytest.mark.parametrize("dies", [True, False])
     def test_a_connection_that_breaks(self, dies: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,14 @@ import atexit
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import active_children, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Literal
 
 import torch
@@ -332,7 +333,17 @@ def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
+    sys.excepthook = _print_unless_left
     torch.set_num_threads(1)
+
+
+def _print_unless_left(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Errors of a worker's threads, but not of a connection that the main process broke off.
+
+    It leaves in the middle of taking a batch when another worker has died, and says so itself.
+    """
+    if not isinstance(error, (OSError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _follow_parent() -> None:
