@@ -27,7 +27,7 @@ from swinlet.distillation.response_tta import ResponseOfViews
 from swinlet.distillation.stages import paired_stages
 from swinlet.distillation.unlabelled import UnlabelledDistillation
 from swinlet.distillation.views import OPERATIONS, PROBABILITY, changed, downscaled, windows
-from swinlet.errors import OptionError, TrainingError
+from swinlet.errors import DataError, OptionError, TrainingError
 from swinlet.models.model_plain import ModelPlain
 from swinlet.options import TrainOptions, keys_without_effect, parse_options
 from swinlet.options.names import DISTILLATIONS
@@ -567,6 +567,13 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 17, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "own.png")
     return folder
+
+
+def test_messages_name_the_key_of_unlabelled_photographs(photos: Path, teacher_file: Path, tmp_path: Path) -> None:
+    run = tree(photos, tmp_path, teacher_file, distillation_type="unlabelled")
+    run["datasets"]["unlabelled"] = {"dataroot": str(tmp_path / "none")}
+    with pytest.raises(DataError, match=r"^datasets\.unlabelled\.dataroot: .*none"):
+        define_Datasets(parse_options(run))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

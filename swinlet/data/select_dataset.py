@@ -49,7 +49,15 @@ def define_Dataset(opt: Options, phase: Phase) -> DatasetSR:
         OptionError: the section is missing.
         DataError: images are missing, unreadable, unpaired or too small; all are named.
     """
-    section = _section(opt, phase)
+    try:
+        return _define(opt, phase, _section(opt, phase))
+    except DataError as error:
+        if phase != "unlabelled":
+            raise
+        raise DataError(str(error).replace("unlabelled.dataroot_H", "unlabelled.dataroot")) from error
+
+
+def _define(opt: Options, phase: Phase, section: DatasetOptions) -> DatasetSR:
     option = f"datasets.{phase}"
     scale = 1 if phase == "unlabelled" else opt.scale
     dataset: DatasetSR = named_class(DATASETS, section.dataset_type)(
