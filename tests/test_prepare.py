@@ -113,6 +113,22 @@ def test_samples_of_pairs_are_those_of_the_files(tmp_path: Path) -> None:
         dataset(tmp_path / "cache", tmp_path / "HR")
 
 
+@pytest.mark.parametrize("prepared_scale", [None, 1, 2])
+def test_at_scale_1_L_is_H(
+    HR: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, prepared_scale: int | None
+) -> None:
+    cache = HR.parent / "cache"
+    run(HR, cache, scale=prepared_scale)
+    arrays = len(list((cache / "arrays").rglob("*.npy")))
+    assert arrays == len(NAMES) * (2 if prepared_scale == 2 else 1)
+    for function in ("bicubic_downscale", "bicubic_downscale_crop"):
+        monkeypatch.setattr(dataset_module, function, lambda *_: pytest.fail("there is nothing to scale"))
+    with caplog.at_level(logging.INFO, logger="swinlet"):
+        for data in (dataset(HR, scale=1), dataset(cache, scale=1), dataset(cache, scale=1, phase="test")):
+            assert torch.equal(data[0]["L"], data[0]["H"])
+    assert "slower" not in caplog.text
+
+
 @pytest.mark.parametrize("prepared_scale", [None, 4])
 def test_other_scales_are_made_from_H(HR: Path, caplog: pytest.LogCaptureFixture, prepared_scale: int | None) -> None:
     run(HR, HR.parent / "cache", scale=prepared_scale)

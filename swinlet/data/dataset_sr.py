@@ -290,8 +290,10 @@ class DatasetSR(Dataset[dict[str, Any]]):
         return self._read_sized(pair.H_array or pair.H_path, pair.H_size)
 
     def _read_L(self, pair: Pair) -> Array | None:
-        """None where L is made from H."""
+        """None where L is made from H; at scale 1 it is H."""
         path = pair.L_array or pair.L_path
+        if path is None and self._scale == 1:
+            return self._read_H(pair)
         size = (pair.H_size[0] // self._scale, pair.H_size[1] // self._scale)
         return None if path is None else self._read_sized(path, size)
 

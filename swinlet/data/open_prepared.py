@@ -65,7 +65,7 @@ def open_prepared(
             f"{where} with low-resolution files of scale {index.scale}, but the scale is {scale}: prepare the images "
             f"into another folder with --scale {scale}"
         )
-    if index.scale != scale:
+    if scale not in (1, index.scale):
         made = "without low-resolution images" if index.scale is None else f"for scale {index.scale}"
         LOGGER.info("%s %s: those of scale %d are made for each sample (slower)", where, made, scale)
     damaged = list(damaged_arrays(folder, array_files(index)))

@@ -32,7 +32,7 @@ class Request:
     """What is to be prepared.
 
     Attributes:
-        dataroot_H, dataroot_L, scale, n_channels: as of ``DatasetSR``; without a scale, no L is made.
+        dataroot_H, dataroot_L, scale, n_channels: as of ``DatasetSR``; without a scale, or at scale 1, no L is made.
         on_bad_image: "error" writes no index if an image is bad; "skip" leaves it out and logs one warning.
         workers: threads; None: one for each processor.
         option: what the user gave, for messages.
@@ -123,7 +123,7 @@ class Preparer:
             problem = mismatch(pair, high.pixels.shape[:2], low.pixels.shape[:2], scale)
             if problem is not None:
                 return [problem]
-        elif scale is not None:
+        elif scale not in (None, 1):
             try:
                 L_array, _ = self._array(high.source, f"x{scale}", lambda: bicubic_downscale(high.pixels, scale))
             except DataError as error:
