@@ -18,6 +18,9 @@ from swinlet.utils.image_io import to_tensor, to_uint8
 
 Tile = int | Literal["auto"] | None
 
+BORDER = 8
+"""LR pixels mirrored around pictures that people look at; docs/upscale.md has what it changes."""
+
 _SHARE = 0.5  # of the memory that is free, for a network's work
 
 
@@ -56,6 +59,9 @@ class RestoreOptions:
         tile: side in LR pixels of the squares that are restored one by one; None: the whole image at once; "auto": at
             once if half of the memory that is free suffices, else the largest squares for which it does.
         tile_overlap: LR pixels that neighbouring tiles share (``tiled_maps``).
+        border: LR pixels by which an image is mirrored outwards before, and which are cut off after. Convolutions pad
+            with zeros, and so draw a frame around saturated colours; published scores are computed with that frame,
+            so 0 is the convention of ``evaluate``.
     """
 
     device: torch.device
@@ -63,6 +69,7 @@ class RestoreOptions:
     self_ensemble: bool = False
     tile: Tile = None
     tile_overlap: int = OVERLAP
+    border: int = 0
 
 
 class Restorer:
@@ -90,12 +97,17 @@ class Restorer:
             MachineError: the result does not fit into the memory.
         """
         views = range(VIEWS if self.options.self_ensemble else 1)
+        border, scale = self.options.border, self.network.upscale
+        height, width = image.shape[-2:]
         with torch.inference_mode():
+            image = mirrored(image, border)
             answers = (turned_back(self._restore_view(turned(image, view)), view) for view in views)
             total = next(answers)
             for answer in answers:
                 total = total + answer
-        return total / len(views)
+        top = border * scale
+        # Divided outside: an inference tensor could not be changed in place any more.
+        return (total / len(views))[..., top : top + height * scale, top : top + width * scale]
 
     def maps(self, image: Tensor, compute: Callable[[Tensor], Sequence[Tensor]], scales: Sequence[int]) -> list[Tensor]:
         """What is computed with the network of (N, C, h, w): maps float32 (N, channels, h * scale, w * scale).
@@ -117,7 +129,7 @@ class Restorer:
         return self.maps(image, lambda part: [network(part)], [network.upscale])[0]
 
     def tile_of(self, shape: Sequence[int]) -> int | None:
-        """The side of the tiles for images of a shape (N, C, h, w); None: no tiles.
+        """The side of the tiles for images of a shape (N, C, h, w), border included; None: no tiles.
 
         Raises:
             MachineError: the result does not fit into the memory.
@@ -136,3 +148,13 @@ class Restorer:
             )
         budget = min(int(free * _SHARE), free - needed)
         return tile_for((height, width), n * self.network.bytes_per_pixel, budget, self.network.window_size)
+
+
+def mirrored(image: Tensor, border: int) -> Tensor:
+    """(N, C, h, w) with ``border`` more pixels on each side: the outermost come first; small images are repeated."""
+    if border == 0:
+        return image
+    for axis in (-2, -1):
+        places = np.pad(np.arange(image.shape[axis]), border, mode="symmetric")
+        image = image.index_select(axis, torch.from_numpy(places).to(image.device))
+    return image

@@ -16,10 +16,10 @@ from typer.testing import CliRunner, Result
 import swinlet
 from swinlet.cli import app
 from swinlet.errors import CheckpointError, DataError, OptionError
-from swinlet.inference import RestoreOptions
+from swinlet.inference import RestoreOptions, Restorer
 from swinlet.models.network_swinir import SwinIR
 from swinlet.upscale.upscaler import SHIPPED, Upscaler
-from swinlet.utils.alpha import spread_colour
+from swinlet.utils.alpha import laid_over, spread_colour, taken_off
 from swinlet.utils.picture import Picture, encode, read_picture
 from tests.small_run import NET
 
@@ -73,9 +73,14 @@ class TestKinds:
     @pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1), (3, 4, 2), (3, 4, 3), (3, 4, 4)])
     def test_arrays(self, shape: tuple[int, ...], dtype: Any, in_chans: int) -> None:
         image = random(shape, dtype)
+        channels = shape[2] if len(shape) == 3 else 1
+        if channels in (2, 4):  # visible pixels keep their colour; what lies under others is tested in TestAlpha
+            image[:2, :, -1] = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
         large = nearest(in_chans).upscale(image)
         assert large.dtype == dtype
-        assert np.allclose(large, repeated(image), atol=1e-6)
+        seen = slice(None, 4) if channels in (2, 4) else slice(None)
+        assert np.allclose(large[seen], repeated(image)[seen], atol=1e-6)
+        assert np.allclose(large[..., -1], repeated(image)[..., -1], atol=1e-6)
 
     @pytest.mark.parametrize("in_chans", [1, 3])
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16, torch.float64])
@@ -122,46 +127,227 @@ class TestKinds:
             (np.zeros((2, 2), np.int64), "uint8, uint16 or floating-point"),
             (torch.zeros(2, 3, 3), r"C 1 or 3, not \(2, 3, 3\)"),
             (torch.zeros(3, 3, 3, dtype=torch.int64), "floating-point in"),
-            (np.full((2, 2), np.nan), "goes from nan to nan"),
-            (np.full((2, 2), 255.0), r"has to be in \[0, 1\], but goes from 255 to 255"),
-            (torch.full((1, 2, 2), torch.nan), "no numbers"),
+            (np.full((2, 2), np.nan), "float64 holds NaN"),
+            (np.full((2, 2), 255.0), r"array of float64 has to be in \[0, 1\], but goes from 255 to 255: divide it by"),
+            (np.dstack([np.ones((2, 2)), np.full((2, 2), 200.0)]), r"has to be in \[0, 1\], but goes from 200 to 200"),
+            (torch.full((1, 2, 2), torch.nan), "float32 holds NaN"),
+            (torch.full((3, 2, 2), 255.0), r"tensor of torch.float32 has to be in \[0, 1\], but goes from 255 to 255"),
+            (torch.full((2, 1, 2, 2), -1.0), r"has to be in \[0, 1\], but goes from -1 to -1"),
             (Image.new("F", (2, 2)), "mode F"),
+            (None, "a path, an array or a tensor, not NoneType"),
+            ("there/is/none.png", "no such file"),
         ],
     )
     def test_what_is_refused(self, image: Any, message: str) -> None:
         with pytest.raises(DataError, match=message):
             nearest().upscale(image)
 
+    def test_paths(self, tmp_path: Path) -> None:
+        image = Image.fromarray(random((3, 4, 3), np.uint8))
+        path = tmp_path / "a.png"
+        image.save(path)
+        for given in (path, str(path)):
+            large = nearest().upscale(given)
+            assert isinstance(large, Image.Image)
+            assert np.array_equal(np.asarray(large), repeated(image))
+
+    def test_files_of_16_bit_colour_are_refused_before_they_are_enlarged(self, tmp_path: Path) -> None:
+        (tmp_path / "deep.png").write_bytes(encode(Picture(random((3, 4, 3), np.uint16)), "PNG", 95))
+        upscaler = nearest()
+        with pytest.raises(DataError, match="Pillow holds no 16-bit pictures with colour"):
+            upscaler.upscale(tmp_path / "deep.png")
+        assert not upscaler._network.seen
+
+
+def read_only(image: Any) -> Any:
+    image.setflags(write=False)
+    return image
+
+
+def mapped(image: Any, path: Path) -> Any:
+    """The array in a file that is mapped to be read only: writing to it is a segmentation fault."""
+    np.save(path, image)
+    return np.load(path, mmap_mode="r")
+
+
+class Clearing(Nearest):
+    """A network that computes in place: what it is given must be its own."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        large = super().__call__(x)
+        x.zero_()
+        return large
+
+
+class TestMemoryOfTheCaller:
+    """Images are only read, wherever they lie."""
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.uint16])
+    @pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
+    def test_arrays(self, dtype: Any, channels: int | None, tmp_path: Path) -> None:
+        planes = random((channels or 1, 24, 24), dtype)
+        planes[-1, :5] = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
+        image = planes[0] if channels is None else planes.transpose(1, 2, 0)
+        expected = nearest().upscale(image.copy())
+        files = mapped(planes, tmp_path / "planes.npy")
+        others = [
+            read_only(image.copy()),
+            mapped(np.ascontiguousarray(image), tmp_path / "image.npy"),
+            files[0] if channels is None else files.transpose(1, 2, 0),
+            image[::-1, ::-1].copy()[::-1, ::-1],
+            image.astype(image.dtype.newbyteorder(">")),
+        ]
+        for network in (Nearest(), Clearing()):
+            for other in others:
+                before = np.array(other)
+                large = Upscaler(network, RestoreOptions(CPU)).upscale(other)
+                assert np.array_equal(large, expected)
+                assert np.array_equal(other, before)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8])
+    def test_tensors(self, dtype: torch.dtype) -> None:
+        image = torch.rand(3, 8, 8) if dtype != torch.uint8 else torch.from_numpy(random((3, 8, 8), np.uint8))
+        image = image.to(dtype)
+        expected = nearest().upscale(image.clone())
+        with torch.inference_mode():
+            others = [image.clone(), image.clone().share_memory_()]
+        others += [image.clone().share_memory_(), image.expand(2, 3, 8, 8)[1], image.permute(1, 2, 0).contiguous()]
+        others[-1] = others[-1].permute(2, 0, 1)
+        if dtype != torch.uint8:
+            others += [image.clone().requires_grad_(), image.clone().requires_grad_() * 1]
+        for network in (Nearest(), Clearing()):
+            for other in others:
+                large = Upscaler(network, RestoreOptions(CPU)).upscale(other)
+                assert torch.equal(large, expected)
+                assert torch.equal(other, image)
+                assert not large.requires_grad
+                large.add_(0)  # the result is an ordinary tensor
+
+
+SATURATED = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
+
+
+class TestBorder:
+    """Zero padding of convolutions is no content: flat pictures stay flat up to their edges."""
+
+    @pytest.mark.parametrize("scale", [2, 4])
+    def test_flat_colours_have_no_frame(self, scale: int) -> None:
+        upscaler = swinlet.load(scale=scale)
+        for colour in [*SATURATED, (10, 200, 90)]:
+            image = np.full((40, 40, 3), colour, np.uint8)
+            assert np.abs(upscaler.upscale(image).astype(int) - colour).max() <= 2, colour
+
+    @pytest.mark.parametrize("scale", [2, 4])
+    @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 3)])
+    def test_small_pictures_neither(self, scale: int, size: tuple[int, int]) -> None:
+        upscaler = swinlet.load(scale=scale)
+        large = upscaler.upscale(np.full((*size, 3), (0, 0, 255), np.uint8))
+        assert large.shape[:2] == (size[0] * scale, size[1] * scale)
+        assert np.abs(large.astype(int) - (0, 0, 255)).max() <= 2
+
+    @pytest.mark.parametrize("scale", [2, 4])
+    def test_alpha_neither(self, scale: int) -> None:
+        image = np.zeros((24, 24, 4), np.uint8)
+        image[8:16, 8:16] = 255
+        large = swinlet.load(scale=scale).upscale(image)[:, :, 3]
+        margin = 3 * scale
+        assert not large[:margin].any()
+        assert not large[-margin:].any()
+        assert not large[:, :margin].any()
+        assert not large[:, -margin:].any()
+
+    def test_what_the_network_sees(self) -> None:
+        upscaler = nearest()
+        image = torch.rand(1, 3, 5, 20)
+        upscaler.upscale(image)
+        seen = upscaler._network.seen[0]
+        rows, columns = (np.pad(np.arange(side), 8, mode="symmetric") for side in (5, 20))
+        assert torch.equal(seen, image[..., rows, :][..., columns])
+
+    def test_tiles_are_chosen_with_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Nearest, "bytes_per_pixel", 10**6)
+        monkeypatch.setattr("swinlet.inference.available_memory", lambda _: 2 * 10**6 * 144**2)
+        assert nearest().tile_of(Picture(np.zeros((128, 128, 3), np.uint8))) is None
+        assert nearest().tile_of(Picture(np.zeros((128, 150, 3), np.uint8))) == 144
+
+    def test_scores_in_published_conventions_are_without_it(self) -> None:
+        network = Nearest()
+        Restorer(network, RestoreOptions(CPU)).restore(torch.rand(1, 3, 4, 5))
+        assert network.seen[0].shape == (1, 3, 4, 5)
+
+
+def over(image: Any, background: float) -> Any:
+    """What is seen of RGBA over a gray background, in levels of 8 bits."""
+    peak = np.iinfo(image.dtype).max
+    share = image[:, :, 3:] / peak
+    return 255 * (image[:, :, :3] / peak * share + background * (1 - share))
+
+
+def disc(dtype: Any, alpha_around: int, colour: float = 1, around: float = 0) -> Any:
+    """64x64 RGBA: a disc of alpha 255 on what is nearly transparent."""
+    rows, columns = np.mgrid[:64, :64]
+    inside = np.hypot(rows - 31.5, columns - 31.5) <= 20
+    values = np.where(inside, float(colour), around)[:, :, None].repeat(4, axis=2)
+    values[:, :, 3] = np.where(inside, 1, alpha_around / 255)
+    return np.rint(values * np.iinfo(dtype).max).astype(dtype)
+
 
 class TestAlpha:
-    def test_hidden_colours_are_those_nearby(self) -> None:
-        colour = np.zeros((4, 4, 3), np.uint8)
-        alpha = np.zeros((4, 4), np.uint8)
-        colour[0, 0], alpha[0, 0] = (200, 100, 50), 255
-        colour[0, 3], alpha[0, 3] = (10, 20, 30), 128
-        spread = spread_colour(colour, alpha)
-        assert spread[1, 1].tolist() == [200, 100, 50]
-        assert spread[1, 3].tolist() == [10, 20, 30]
-        mean = [round((255 * one + 128 * other) / 383) for one, other in ((200, 10), (100, 20), (50, 30))]
-        assert spread[3, 0].tolist() == mean
-        assert spread[0, 0].tolist() == [200, 100, 50]
+    @pytest.mark.parametrize("scale", [2, 4])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    @pytest.mark.parametrize("alpha_around", [0, 1])
+    def test_no_dark_outline(self, scale: int, dtype: Any, alpha_around: int) -> None:
+        large = swinlet.load(scale=scale).upscale(disc(dtype, alpha_around))
+        assert over(large, background=1).min() >= 254
 
-    def test_what_is_opaque_or_all_transparent_stays(self) -> None:
-        colour = random((3, 5, 3), np.uint16)
-        for alpha in (np.ones((3, 5), np.uint16), np.zeros((3, 5), np.uint16)):
-            assert spread_colour(colour, alpha) is colour
+    def test_no_bright_outline(self) -> None:
+        large = swinlet.load(scale=4).upscale(disc(np.uint8, 1, colour=0, around=1))
+        assert over(large, background=0).max() <= 1
 
-    def test_the_network_sees_alpha_and_no_hidden_colours(self) -> None:
+    def test_what_is_half_transparent_keeps_its_colour(self) -> None:
+        """Black of alpha 1/2 beside white is no gray glow."""
+        large = swinlet.load(scale=4).upscale(disc(np.uint8, 128)).astype(int)
+        assert large[:32, :32, :3].max() <= 8
+        assert np.abs(large[:32, :32, 3] - 128).max() <= 2
+
+    def test_hidden_colours_do_not_matter(self) -> None:
+        images = [disc(np.uint8, 0, around=value) for value in (0, 0.5, 1)]
+        one, *others = [swinlet.load(scale=2).upscale(image) for image in images]
+        for other in others:
+            assert np.array_equal(one, other)
+
+    def test_the_background_has_visible_colours(self) -> None:
+        colour, share = torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
+        colour[..., :8], share[..., :8] = 0.75, 1
+        colour[..., 24:], share[..., 24:] = 0.25, 1
+        background = spread_colour(colour, share)
+        assert background[..., :4].sub(0.75).abs().max() < 0.01
+        assert background[..., -4:].sub(0.25).abs().max() < 0.01
+        assert background.min() >= 0.25
+        assert background.max() <= 0.75
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3)])
+    def test_laid_over_and_taken_off(self, size: tuple[int, int]) -> None:
+        generator = torch.Generator().manual_seed(0)
+        colour = torch.rand(2, 3, *size, generator=generator)
+        share = torch.rand(2, 1, *size, generator=generator).clamp(min=0.2)
+        background = spread_colour(colour, share)
+        image = laid_over(background, colour, share)
+        assert taken_off(image, background, share) == pytest.approx(colour, abs=1e-5)
+
+    def test_nothing_visible(self) -> None:
+        image = np.zeros((4, 4, 4), np.uint8)
+        image[:2, :, 3] = 1
+        assert not nearest().upscale(image)[:, :, :3].any()
+
+    def test_alpha_that_is_the_same_everywhere_needs_no_network(self) -> None:
         upscaler = nearest()
         image = np.full((2, 2, 4), 255, np.uint8)
-        image[0, 0] = 0
-        large = upscaler.upscale(image)
-        assert large[0, 0].tolist() == [255, 255, 255, 0]
-        assert len(upscaler._network.seen) == 2
-        image[0, 0] = 255
-        upscaler._network.seen.clear()
         assert np.array_equal(upscaler.upscale(image), repeated(image))
-        assert len(upscaler._network.seen) == 1  # alpha that is the same everywhere needs no network
+        assert len(upscaler._network.seen) == 1
+        image[0, 0] = 0
+        assert upscaler.upscale(image)[0, 0].tolist() == [255, 255, 255, 0]
+        assert len(upscaler._network.seen) == 3
 
 
 class TestLoad:
@@ -205,10 +391,10 @@ class TestLoad:
     def test_engines_agree(self, backend: Any, weights: Path) -> None:
         pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
         image = random((21, 30, 4), np.uint8)
-        ours = swinlet.load(weights, net_type="swinir_student").upscale(image)
-        other = swinlet.load(weights, net_type="swinir_student", backend=backend, tile=16).upscale(image)
-        assert ours.shape == other.shape
-        assert np.abs(ours.astype(int) - other).mean() < 1  # tiles of 16 have seams
+        for tile in (None, 16):
+            ours = swinlet.load(weights, net_type="swinir_student", tile=tile).upscale(image)
+            other = swinlet.load(weights, net_type="swinir_student", tile=tile, backend=backend).upscale(image)
+            assert np.abs(ours.astype(int) - other).max() <= 1
 
     def test_an_exported_network_and_an_engine_go_together(self, weights: Path, tmp_path: Path) -> None:
         pytest.importorskip("onnxruntime")

@@ -1,5 +1,6 @@
 """``swinlet.load``: a network that enlarges Pillow images, numpy arrays and tensors."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
@@ -13,15 +14,15 @@ from torch import Tensor
 from swinlet.engines import open_engine
 from swinlet.errors import CheckpointError, DataError, OptionError
 from swinlet.find_weights import find_weights
-from swinlet.inference import Network, RestoreOptions, Restorer, Tile
+from swinlet.inference import BORDER, Network, RestoreOptions, Restorer, Tile
 from swinlet.models.image_network import ImageNetwork
 from swinlet.models.open_network import AmbiguousNetworkError, open_any_network
 from swinlet.options import Precision
 from swinlet.options.names import NETWORKS
 from swinlet.tiles import overlap_for, tile_fault
-from swinlet.utils.alpha import spread_colour
+from swinlet.utils.alpha import laid_over, spread_colour, taken_off, visible_share
 from swinlet.utils.device import check_precision, inference_device
-from swinlet.utils.picture import Picture, from_pil, is_gray, to_pil
+from swinlet.utils.picture import Picture, check_pillow_holds, from_pil, is_gray, read_picture, to_pil
 from swinlet.weights import read_weight_file
 
 SHIPPED = {scale: Path(__file__).parents[1] / "assets" / f"student_x{scale}.safetensors" for scale in (2, 4)}
@@ -146,12 +147,12 @@ class Upscaler:
 
     Args:
         network: what restores.
-        options: how.
+        options: how, but for the border, which is ``BORDER``.
     """
 
     def __init__(self, network: Network, options: RestoreOptions) -> None:
         self._network = network
-        self._restorer = Restorer(network, options)
+        self._restorer = Restorer(network, replace(options, border=BORDER))
 
     @property
     def scale(self) -> int:
@@ -159,19 +160,22 @@ class Upscaler:
         return self._network.upscale
 
     @overload
-    def upscale(self, image: Image.Image) -> Image.Image: ...
+    def upscale(self, image: Image.Image | str | os.PathLike[str]) -> Image.Image: ...
     @overload
     def upscale(self, image: NDArray[Any]) -> NDArray[Any]: ...
     @overload
     def upscale(self, image: Tensor) -> Tensor: ...
-    def upscale(self, image: Image.Image | NDArray[Any] | Tensor) -> Image.Image | NDArray[Any] | Tensor:
+    def upscale(
+        self, image: Image.Image | str | os.PathLike[str] | NDArray[Any] | Tensor
+    ) -> Image.Image | NDArray[Any] | Tensor:
         """Enlarge an image; what comes back is of the kind, the number of channels and the depth that was given.
 
         Args:
-            image: one of
+            image: one of these, which is only read:
 
                 - a Pillow image, 8 bits or 16-bit gray. EXIF's orientation is applied, palettes are resolved; colour
                   profile and EXIF are in ``info`` of the result;
+                - the path of an image file, read as by ``swinlet upscale``; what comes back is a Pillow image;
                 - an array (h, w), (h, w, 1 to 4): gray, gray and alpha, RGB, RGBA; uint8, uint16, or floating-point in
                   [0, 1];
                 - a tensor (C, h, w) or (N, C, h, w) with 1 or 3 channels, floating-point in [0, 1] or uint8, on any
@@ -179,18 +183,28 @@ class Upscaler:
 
         Returns:
             Sides times ``scale``. Gray images pass an RGB network as three equal channels, whose mean is taken; a gray
-            network takes the channels of a colour image one by one. Alpha is enlarged as a gray image; colours under
-            transparent pixels are replaced by those nearby.
+            network takes the channels of a colour image one by one. Alpha is enlarged as a gray image; the less a pixel
+            is visible, the more of its colour is replaced by that of visible pixels nearby.
 
         Raises:
-            DataError: an image of none of these kinds, or values that are no numbers.
+            DataError: an image of none of these kinds, values outside their range, NaN, or a file of 16-bit colour, for
+                which Pillow has no mode.
             MachineError: the result does not fit into the memory.
         """
+        if isinstance(image, str | os.PathLike):
+            return self._upscale_to_pil(read_picture(image))
         if isinstance(image, Image.Image):
-            return to_pil(self.upscale_picture(from_pil(image)))
+            return self._upscale_to_pil(from_pil(image))
         if isinstance(image, Tensor):
-            return self._upscale_tensor(image)
-        return self._upscale_array(np.asarray(image))
+            return self._upscale_tensor(image.detach())
+        array = np.asarray(image)
+        if array.dtype == object:
+            raise DataError(f"an image is a Pillow image, a path, an array or a tensor, not {type(image).__name__}")
+        return self._upscale_array(array)
+
+    def _upscale_to_pil(self, picture: Picture) -> Image.Image:
+        check_pillow_holds(picture)
+        return to_pil(self.upscale_picture(picture))
 
     def upscale_picture(self, picture: Picture) -> Picture:
         """Enlarge a picture; profile and camera data are handed on."""
@@ -199,7 +213,7 @@ class Upscaler:
 
     def tile_of(self, picture: Picture) -> int | None:
         """The side in LR pixels of the tiles that ``upscale_picture`` would use; None: no tiles."""
-        return self._restorer.tile_of((1, self._network.in_chans, *picture.size))
+        return self._restorer.tile_of((1, self._network.in_chans, *(side + 2 * BORDER for side in picture.size)))
 
     def _upscale_array(self, image: NDArray[Any]) -> NDArray[Any]:
         if image.dtype.kind not in "f" and image.dtype.name not in ("uint8", "uint16"):
@@ -220,38 +234,53 @@ class Upscaler:
         if colour.shape[2] == 3 and is_gray(colour):  # which the network would tint
             colour, alpha = self._upscale_planes(colour[:, :, :1], alpha)
             return colour.repeat(3, axis=2), alpha
+        kind, dtype = f"an array of {colour.dtype}", colour.dtype
+        image = self._unit(_as_tensor(colour), kind)
         if alpha is None:
-            return self._upscale_plane(colour), None
+            return _as_array(self._upscale_unit(image), dtype), None
+        alpha_image = self._unit(_as_tensor(alpha[:, :, None]), kind).clamp_(0, 1)
         if alpha.min() == alpha.max():
             sides = (colour.shape[0] * self.scale, colour.shape[1] * self.scale)
-            return self._upscale_plane(colour), np.full(sides, alpha.flat[0], alpha.dtype)
-        large = self._upscale_plane(alpha[:, :, None])[:, :, 0]
-        return self._upscale_plane(spread_colour(colour, alpha)), large
-
-    def _upscale_plane(self, image: NDArray[Any]) -> NDArray[Any]:
-        """(h, w, 1 or 3) of any dtype that ``upscale`` takes."""
-        peak = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-        if image.dtype.kind == "f" and not (image.min() >= -_SLACK and image.max() <= 1 + _SLACK):  # or NaN
-            raise DataError(
-                f"an array of {image.dtype} has to be in [0, 1], but goes from {image.min():g} to {image.max():g}"
-            )
-        values = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)).div_(peak)
-        large = self._upscale_unit(values[None].to(self._restorer.options.device))[0]
-        if image.dtype.kind == "u":
-            large.mul_(peak).round_()
-        return large.permute(1, 2, 0).cpu().numpy().astype(image.dtype)
+            return _as_array(self._upscale_unit(image), dtype), np.full(sides, alpha.flat[0], alpha.dtype)
+        share = visible_share(alpha_image)
+        background = spread_colour(image, share)
+        large = self._upscale_unit(laid_over(background, image, share))
+        large_alpha = self._upscale_unit(alpha_image)
+        large = taken_off(large, background, visible_share(large_alpha))
+        return _as_array(large, dtype), _as_array(large_alpha, dtype)[:, :, 0]
 
     def _upscale_tensor(self, image: Tensor) -> Tensor:
         if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or not image.numel():
             raise DataError(f"a tensor has to be (C, h, w) or (N, C, h, w) with C 1 or 3, not {tuple(image.shape)}")
         if not image.is_floating_point() and image.dtype != torch.uint8:
             raise DataError(f"a tensor has to be floating-point in [0, 1] or uint8, not {image.dtype}")
-        peak = 255.0 if image.dtype == torch.uint8 else 1.0
-        batch = image if image.ndim == 4 else image[None]
-        large = self._upscale_unit(batch.to(self._restorer.options.device, torch.float32) / peak)
+        batch = self._unit(image if image.ndim == 4 else image[None], f"a tensor of {image.dtype}")
+        large = self._upscale_unit(batch)
         if image.dtype == torch.uint8:
             large.mul_(255).round_()
         return large.reshape(*image.shape[:-2], *large.shape[-2:]).to(image.device, image.dtype)
+
+    def _unit(self, batch: Tensor, kind: str) -> Tensor:
+        """Values in [0, 1], float32, on the device, in memory of their own.
+
+        Args:
+            batch: whole numbers up to the largest of their dtype, or floating-point.
+            kind: what messages call it.
+
+        Raises:
+            DataError: floating-point values that are NaN or not in [0, 1].
+        """
+        if not batch.is_floating_point():
+            return batch.to(self._restorer.options.device, torch.float32) / torch.iinfo(batch.dtype).max
+        low, high = float(batch.min()), float(batch.max())
+        if low != low:
+            raise DataError(f"{kind} holds NaN (values that are not a number): mend them first")
+        if low < -_SLACK or high > 1 + _SLACK:
+            raise DataError(
+                f"{kind} has to be in [0, 1], but goes from {low:g} to {high:g}: divide it by its largest possible "
+                "value, or give it as uint8 or (arrays) uint16"
+            )
+        return batch.to(self._restorer.options.device, torch.float32, copy=True)
 
     def _upscale_unit(self, batch: Tensor) -> Tensor:
         """(N, 1 or 3, h, w) in [0, 1], float32, on the device -> enlarged, clamped, in memory of its own.
@@ -270,3 +299,16 @@ class Upscaler:
         if bool(large.isnan().any()):
             raise DataError("the result holds values that are no numbers (NaN): the image or the weights are damaged")
         return large.clamp_(0, 1)
+
+
+def _as_tensor(planes: NDArray[Any]) -> Tensor:
+    """(h, w, C) -> (1, C, h, w), a copy: what was given may be read-only, or mapped from a file."""
+    native = planes.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(planes.transpose(2, 0, 1)[None], native, order="C"))
+
+
+def _as_array(image: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """(1, C, h, w) in [0, 1], which may be overwritten -> (h, w, C); integers up to the largest of their dtype."""
+    if dtype.kind == "u":
+        image.mul_(np.iinfo(dtype).max).round_()
+    return image[0].permute(1, 2, 0).cpu().numpy().astype(dtype)

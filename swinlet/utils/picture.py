@@ -165,15 +165,24 @@ def to_pil(picture: Picture) -> Image.Image:
     Raises:
         DataError: 16 bits with colour or alpha, for which Pillow has no mode.
     """
+    check_pillow_holds(picture)
     planes = picture.planes
-    if planes.dtype != np.uint8 and planes.shape[2] > 1:
-        raise DataError("Pillow holds no 16-bit pictures with colour or alpha: use numpy arrays")
     image = Image.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes)
     if picture.icc_profile is not None:
         image.info["icc_profile"] = picture.icc_profile
     if picture.exif is not None:
         image.info["exif"] = picture.exif
     return image
+
+
+def check_pillow_holds(picture: Picture) -> None:
+    """Refuse what ``to_pil`` would.
+
+    Raises:
+        DataError: 16 bits with colour or alpha.
+    """
+    if picture.colour.dtype != np.uint8 and (picture.colour.shape[2] > 1 or picture.alpha is not None):
+        raise DataError("Pillow holds no 16-bit pictures with colour or alpha: use numpy arrays")
 
 
 def encode(picture: Picture, form: Format, quality: int) -> bytes:
