@@ -64,8 +64,11 @@ def taken_off(image: Tensor, background: Tensor, share: Tensor) -> Tensor:
     Returns:
         (N, C, H, W) in [0, 1]; close to the background where the share is small.
     """
-    background = F.interpolate(background, size=image.shape[-2:], mode="bicubic")
-    return image.sub_(background).div_(share.clamp(min=_LEAST_SHARE)).add_(background).clamp_(0, 1)
+    share = share.clamp(min=_LEAST_SHARE)
+    for plane, behind in zip(image.split(1, 1), background.split(1, 1), strict=True):  # results are large
+        behind = F.interpolate(behind, size=image.shape[-2:], mode="bicubic")
+        plane.sub_(behind).div_(share).add_(behind)
+    return image.clamp_(0, 1)
 
 
 def _mean(total: Tensor, weight: Tensor) -> Tensor:
