@@ -65,8 +65,9 @@ def taken_off(image: Tensor, background: Tensor, share: Tensor) -> Tensor:
         (N, C, H, W) in [0, 1]; close to the background where the share is small.
     """
     share = share.clamp(min=_LEAST_SHARE)
-    for plane, behind in zip(image.split(1, 1), background.split(1, 1), strict=True):  # results are large
-        behind = F.interpolate(behind, size=image.shape[-2:], mode="bicubic")
+    for i in range(image.shape[1]):  # results are large, so one plane at a time
+        plane = image[:, i : i + 1]
+        behind = F.interpolate(background[:, i : i + 1], size=image.shape[-2:], mode="bicubic")
         plane.sub_(behind).div_(share).add_(behind)
     return image.clamp_(0, 1)
 
