@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format schema bench clean sanitize soak
+.PHONY: demo test check format schema bench clean sanitize soak fuzz
 
 demo: $(STAMP)
 	$(BIN)/python main_train_student.py --opt options/train_demo.json
@@ -47,6 +47,11 @@ bench: $(STAMP)
 # Trainings killed 500 times and resumed; SOAK: other options, such as --kills 100 --seed 7.
 soak: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK)
+
+# Random damage to weights, images and option files: 100,000 cases, 25 times as many as in make test. SEED repeats them.
+SEED ?= $(shell date +%s)
+fuzz: $(STAMP)
+	SWINLET_FUZZ=25 $(BIN)/python -m pytest -n 2 --hypothesis-profile soak --hypothesis-seed $(SEED) tests/test_fuzz_*.py
 
 $(STAMP): pyproject.toml setup.py $(wildcard swinlet/kernels/native/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "swinlet needs Python 3.10 or newer; try make PYTHON=python3.12")'

@@ -1,6 +1,7 @@
 """Shared fixtures: where the reference values and photographs are."""
 
 import os
+import random
 import shutil
 import signal
 from collections.abc import Generator, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 # with several threads, and much of it where other work runs on the machine.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -35,6 +37,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWINLET_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_for_everybody() -> None:
+    """What a test draws does not depend on the tests that ran before it in its process."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture

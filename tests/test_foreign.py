@@ -77,12 +77,22 @@ def test_a_teacher_answers_as_spandrel_has_it(tmp_path: Path, kind: str, size: t
     expected = spandrel.ModelLoader().load_from_state_dict(torch.load(path, weights_only=True))(x)
     assert answer.shape == (2, 3, 4 * size[0], 4 * size[1])
     assert torch.equal(answer, expected)
+
     assert (built.kind, built.upscale, built.in_chans) == (kind, 4, 3)
     assert built.window_size == (8 if kind == "DITN" else 1)
     assert 4 * 3 * 16 <= built.bytes_per_pixel < 100_000  # at least the answer
     assert not built.training
     assert not any(weight.requires_grad for weight in built.parameters())
     torch.nn.functional.l1_loss(torch.rand_like(answer).requires_grad_(), answer).backward()
+
+
+@pytest.mark.parametrize("prefix", ["net_g.", "model._orig_mod.", "a.b."])
+def test_prefixes_of_other_tools(tmp_path: Path, prefix: str) -> None:
+    network = compact()
+    expected = teacher(saved(tmp_path, network)).state_dict()
+    torch.save({f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}, tmp_path / "prefixed.pth")
+    found = teacher(tmp_path / "prefixed.pth").state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_student_learns_from_it_and_resumes_exactly(photos: Path, tmp_path: Path, file: Path) -> None:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from swinlet.checkpoint import newest_sealed, read_best, write_best, write_set
 from swinlet.errors import CheckpointError
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.open_network import open_network
+from swinlet.models.open_network import open_any_network, open_network
 from swinlet.models.optimizer import define_optimizer, load_moments
 from swinlet.options import TrainOptions
-from swinlet.weights import load_into, read_pth, read_weight_file, recorded_network
+from swinlet.weights import WeightFile, load_into, read_pth, read_weight_file, recorded_network
 from tests.fuzz import attempt, fuzz, mutated
 
 NET: dict[str, Any] = {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2, "upscale": 2}
@@ -266,6 +266,23 @@ def test_shapes_of_a_huge_network_in_a_small_file_are_refused(tmp_path: Path) ->
     assert "the shapes do not fit" in refused(tmp_path, saved(STATE | names))
     medium = STATE | {"conv_first.weight": torch.zeros(2048, 3, 3, 3)}  # allowed, but nothing of it is there
     assert "does not fit the network" in refused(tmp_path, saved(medium))
+
+
+@pytest.mark.parametrize("upsampler", ["pixelshuffledirect", "pixelshuffle", "nearest+conv", ""])
+@pytest.mark.parametrize("shape", [(0,), (), (0, 0), (1, 1, 1, 1, 1)])
+def test_a_tensor_of_another_shape_is_refused(shape: tuple[int, ...], upsampler: str, tmp_path: Path) -> None:
+    """Found by the fuzzer: an empty ``mlp.fc1.weight`` was a KeyError."""
+    upscale = 1 if upsampler == "" else 2
+    state = SwinIR(**NET | {"upscale": upscale, "upsampler": upsampler}, ape=True, img_size=8).state_dict()
+    for name in state:
+        file = WeightFile(tmp_path / "x.pth", "key: x", state | {name: torch.zeros(shape)}, "")
+        with pytest.raises(CheckpointError, match=r"^key: x"):
+            open_network(file, default_type="swinir")
+    if upsampler != "pixelshuffledirect":  # spandrel takes its time to look at weights
+        return
+    fc1 = "layers.0.residual_group.blocks.0.mlp.fc1.weight"
+    with pytest.raises(CheckpointError, match=r"^key: x"):
+        open_any_network(WeightFile(tmp_path / "x.pth", "key: x", state | {fc1: torch.zeros(shape)}, ""))
 
 
 def test_one_tensor_under_many_names_is_refused(tmp_path: Path) -> None:

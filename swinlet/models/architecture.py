@@ -61,10 +61,10 @@ def disagreements(
     decided: dict[str, Any] = {name: value for name, value in given.items() if name not in NOT_IN_WEIGHTS}
     # One enlarging convolution serves x2 and x3.
     if found["upsampler"] == "nearest+conv" and {found["upscale"], decided.get("upscale")} == {2, 3}:
-        del decided["upscale"]
+        decided.pop("upscale", None)
     # Another ratio may round to the same hidden width.
     if int(dim * decided.get("mlp_ratio", 0)) == int(dim * found["mlp_ratio"]):
-        del decided["mlp_ratio"]
+        decided.pop("mlp_ratio", None)
     # img_size matters to a position table, and else only to whether windows shift, which buffers alone tell. Where they
     # do not, windows are as small as img_size, and images are padded for larger ones.
     size, window = decided.get("img_size", found["img_size"]), decided.get("window_size", found["window_size"])

@@ -3,6 +3,7 @@
 The file is read and checked by ``swinlet.weights``; spandrel, which is imported here when it is needed, gets tensors.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
@@ -15,7 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from swinlet.errors import CheckpointError
 from swinlet.models.image_network import ImageNetwork
 from swinlet.utils.names import printable
-from swinlet.weights import WeightFile, is_finite
+from swinlet.weights import WeightFile, common_prefixes, is_finite
+
+LOGGER = logging.getLogger("swinlet")
 
 NEEDED = "pip install 'swinlet[teachers]'"
 
@@ -102,9 +105,16 @@ def open_foreign(file: WeightFile) -> ForeignNetwork:
         # Architectures warn of what their own code will need to change.
         with warnings.catch_warnings(), _Bounded(_values_allowed(file.state)):
             warnings.simplefilter("ignore")
-            state = spandrel.canonicalize_state_dict(dict(file.state))  # some architectures add to it
             known = spandrel.MAIN_REGISTRY.architectures("detection")
-            name = next((str(one.architecture.name) for one in known if one.detect(state)), "")
+            state: dict[str, Tensor] = {}
+            for prefix in common_prefixes(file.state):
+                stripped = {key.removeprefix(prefix): tensor for key, tensor in file.state.items()}
+                state = spandrel.canonicalize_state_dict(stripped)  # some architectures add to it
+                name = next((str(one.architecture.name) for one in known if one.detect(state)), "")
+                if name:
+                    if prefix:
+                        LOGGER.info("%s: the weights are those named %s*", file.source, printable(prefix[:200]))
+                    break
             descriptor = spandrel.ModelLoader().load_from_state_dict(state) if name else None
     except Exception as error:  # each architecture reads shapes in its own way, and fails in its own
         if name in _OURS:
