@@ -169,7 +169,7 @@ def test_floating_point_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(path, 3)[:, :, 1], [[0, 1, 128, 255]])
     for value in (-0.1, 255.5, np.nan):
         Image.fromarray(np.array([[0, value]], np.float32)).save(path)
-        with pytest.raises(DataError, match=r"a\.tif has values from .*: scale them to \[0, 1\]"):
+        with pytest.raises(DataError, match=r"a\.tif: it has floating-point values from .*: scale them to \[0, 1\]"):
             read_image(path, 1)
 
 

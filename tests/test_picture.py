@@ -3,6 +3,7 @@
 import io
 import struct
 import warnings
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -11,10 +12,22 @@ import numpy as np
 import pytest
 import tifffile
 from hypothesis import given
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from swinlet.errors import DataError
-from swinlet.utils.picture import SUFFIXES, Format, Picture, _deep_png, encode, from_pil, opaque, read_picture, to_pil
+from swinlet.utils.image_io import read_image
+from swinlet.utils.picture import (
+    SUFFIXES,
+    Format,
+    Picture,
+    _deep_png,
+    _png_chunk,
+    encode,
+    from_pil,
+    opaque,
+    read_picture,
+    to_pil,
+)
 from tests.fuzz import fuzz, mutated
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -317,10 +330,161 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):
             read_picture(path)
-    file = io.BytesIO()
-    Image.fromarray(np.zeros((2, 2), np.float32)).save(file, "TIFF")
-    with pytest.raises(DataError, match=r"cannot read any: its pixels are of Pillow.s mode F"):
-        read_picture("any", file.getvalue())
+
+
+def tiff(bits: int, planes: Any, photometric: int, *, planar: bool = False, kind: int = 1, extra: int = 2) -> bytes:
+    """An uncompressed TIFF file of integers of so many bits, (h, w, C), or of another sample format (``kind``)."""
+    height, width, channels = planes.shape
+    rows = planes.transpose(2, 0, 1).reshape(-1, width) if planar else planes.reshape(height, -1)
+    if kind == 1:
+        texts = ("".join(f"{value:0{bits}b}" for value in row) for row in rows.tolist())
+        data = b"".join(
+            int(text.ljust(-len(text) // 8 * -8, "0"), 2).to_bytes(-(-len(text) // 8), "big") for text in texts
+        )
+    else:
+        data = rows.astype(rows.dtype.newbyteorder(">")).tobytes()
+    n_strips = channels if planar else 1
+    size = len(data) // n_strips
+    tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"MM")
+    tags[256], tags[257], tags[258], tags[259] = width, height, (bits,) * channels, 1
+    tags[262], tags[277], tags[278], tags[284], tags[339] = (
+        photometric,
+        channels,
+        height,
+        1 + planar,
+        (kind,) * channels,
+    )
+    tags[273], tags[279] = tuple(i * size for i in range(n_strips)), (size,) * n_strips  # begins behind the tags
+    tags[274], tags[34675] = 6, b"profile"
+    if channels in (2, 4):
+        tags[338] = (extra,)
+    return b"MM\0*" + struct.pack(">I", 8) + tags.tobytes(8) + data
+
+
+DEEP = [2, 4, 6, 10, 12, 14, 16]
+
+
+@pytest.mark.parametrize(
+    ("channels", "photometric", "planar"),
+    [(1, 0, False), (1, 1, False), *((n, m, planar) for n, m in ((2, 1), (3, 2), (4, 2)) for planar in (False, True))],
+)
+@pytest.mark.parametrize("bits", DEEP)
+def test_full_scale_of_tiff_is_full_scale(
+    bits: int, channels: int, photometric: int, planar: bool, tmp_path: Path
+) -> None:
+    """Pillow hands out 12-bit gray at 1/16 of its brightness, 16-bit white-is-zero inverted, and refuses others."""
+    largest = (1 << bits) - 1
+    values = np.array([[0, 1, largest // 2, largest - 1, largest], [largest] * 5])[:, :, None].repeat(channels, axis=2)
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff(bits, values, photometric, planar=planar))
+    picture = read_picture(path)
+    peak = 255 if bits < 8 else 65535
+    expected = np.rint(values * (peak / largest)).astype(int)
+    if photometric == 0:
+        expected = peak - expected
+    turned = np.rot90(expected, -1)  # upright
+    assert np.array_equal(picture.planes, turned)
+    assert picture.icc_profile == b"profile"
+    eight = np.floor(turned / peak * 255 + 0.5).astype(int)
+    n_colours = 3 if photometric == 2 else 1
+    difference = np.abs(read_image(path, 3).astype(int) - eight[:, :, :n_colours])
+    assert difference.max() == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("channels", "photometric"), [(1, 0), (1, 1), (3, 2), (4, 2)])
+@pytest.mark.parametrize("peak", [1, 255])
+def test_floating_point_tiff(dtype: Any, channels: int, photometric: int, peak: int, tmp_path: Path) -> None:
+    values = np.array([[0, 0.25, 0.5, 1]], dtype)[:, :, None].repeat(channels, axis=2)
+    values[:, :, : 3 if channels == 4 else channels] *= peak
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff(values.itemsize * 8, values, photometric, kind=3))
+    expected = np.array([65535, 49152, 32768, 0] if photometric == 0 else [0, 16384, 32768, 65535])
+    picture = read_picture(path)
+    assert picture.planes.shape == (4, 1, channels)
+    assert np.abs(picture.planes[:, 0].astype(int) - expected[:, None]).max() <= 1
+    assert np.abs(read_image(path, 1)[:, 0, 0].astype(int) - np.rint(expected / 257)).max() <= 1
+    for wrong in (-0.5, 300, np.nan):
+        values[0, 0, 0] = wrong
+        path.write_bytes(tiff(values.itemsize * 8, values, photometric, kind=3))
+        for read in (read_picture, lambda path: read_image(path, 3)):
+            with pytest.raises(DataError, match=r"x.tif: it has floating-point values from .* to .*: scale them to"):
+                read(path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_premultiplied_tiff(dtype: Any) -> None:
+    values = np.array([[[0.25, 0.5, 0, 0.5], [0, 0, 0, 0]]])
+    values = values.astype(dtype) if dtype == np.float32 else np.rint(values * 65534).astype(int)
+    kind = 3 if dtype == np.float32 else 1
+    planes = read_picture("x", tiff(32 if kind == 3 else 16, values, 2, kind=kind, extra=1)).planes
+    assert np.abs(planes[:, 0].astype(int) - [[32768, 65535, 0, 32768], [0, 0, 0, 0]]).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "channels", "photometric", "text"),
+    [
+        (24, 1, 3, 2, "3 x 24 bits"),
+        (32, 1, 3, 2, "3 x 32 bits"),
+        (16, 2, 3, 2, "3 x 16 signed bits"),
+        (16, 1, 4, 5, "4 x 16 bits"),
+        (16, 1, 3, 6, "3 x 16 bits"),
+    ],
+)
+def test_tiff_that_is_not_read_is_named(bits: int, kind: int, channels: int, photometric: int, text: str) -> None:
+    dtype = {2: np.int16}.get(kind, int)
+    content = tiff(bits, np.zeros((2, 3, channels), dtype), photometric, kind=kind)
+    with pytest.raises(DataError, match=f"cannot read x: it is a TIFF file of {text}: convert it to 8 or 16 bits"):
+        read_picture("x", content)
+
+
+def png(bits: int, colour_type: int, row: list[int], transparent: bytes, palette: bytes = b"") -> bytes:
+    """A PNG file of one row of four pixels, with a chunk tRNS."""
+    digits = "".join(f"{value:0{bits}b}" for value in row)
+    data = b"\0" + int(digits.ljust(-len(digits) // 8 * -8, "0"), 2).to_bytes(-(-len(digits) // 8), "big")
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 4, 1, bits, colour_type, 0, 0, 0),
+        b"PLTE": palette,
+        b"tRNS": transparent,
+        b"IDAT": zlib.compress(data),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(*it) for it in chunks.items() if it[1] or it[0] == b"IEND")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_transparent_gray_of_png(bits: int) -> None:
+    """Pillow compares scaled pixels with an unscaled value: of 4 bits nothing was transparent."""
+    largest = (1 << bits) - 1
+    row = [0, 1, largest // 2, largest]
+    for hidden in row:
+        picture = read_picture("x", png(bits, 0, row, struct.pack(">H", hidden)))
+        peak = 65535 if bits == 16 else 255
+        assert picture.colour[0, :, 0].tolist() == [value * (peak // largest) for value in row]
+        assert picture.alpha is not None
+        assert picture.alpha[0].tolist() == [0 if value == hidden else peak for value in row]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_transparent_colour_of_png(bits: int) -> None:
+    largest = (1 << bits) - 1
+    pixels = [[0, 0, 0], [largest, 1, 2], [largest, 1, 3], [largest] * 3]
+    picture = read_picture(
+        "x", png(bits, 2, [value for pixel in pixels for value in pixel], struct.pack(">HHH", largest, 1, 2))
+    )
+    assert picture.colour[0].tolist() == pixels
+    assert picture.alpha is not None
+    assert picture.alpha[0].tolist() == [largest, 0, largest, largest]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_transparent_palette_of_png(bits: int) -> None:
+    palette = np.arange(10, 22, dtype=np.uint8).reshape(4, 3)[: min(4, 1 << bits)]
+    row = [0, 1, 0, 1] if bits == 1 else [0, 1, 2, 3]
+    picture = read_picture("x", png(bits, 3, row, bytes([255, 0, 100][: len(palette)]), palette.tobytes()))
+    assert picture.colour[0].tolist() == palette[row].tolist()
+    assert picture.alpha is not None
+    assert picture.alpha[0].tolist() == [[255, 0, 100, 255][value] for value in row]
 
 
 @pytest.mark.parametrize(

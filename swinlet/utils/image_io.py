@@ -10,7 +10,7 @@ import uuid
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from swinlet.errors import DataError, MachineError
 from swinlet.utils.files import open_regular, refusal
+from swinlet.utils.tiff import DeepTiff, open_deep
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -35,6 +36,8 @@ MAX_PIXELS = 89_478_485
 # Only these decoders of Pillow are ever tried. Others run external programs (EPS starts Ghostscript).
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 """What is read, by Pillow's names."""
+
+_ORIENTATION = 0x0112  # tag of EXIF
 
 
 def list_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
@@ -78,9 +81,9 @@ def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array
     - Colour becomes gray by the luma of ITU-R BT.601 (Pillow's mode "L"); gray becomes RGB by repetition.
     - Palettes are resolved, CMYK and other colour spaces become RGB, 1-bit images become 0 and 255.
     - Alpha is dropped, not composited: the colours stored under transparent pixels are kept.
-    - 16-bit gray is scaled by round(v / 257). 16-bit RGB loses its low byte, v >> 8 (at most one step away
-      from that), since Pillow itself hands out no more; only PPM files are rounded.
-    - Floating-point gray is taken as [0, 1] if no value is above 1, else as [0, 255].
+    - 16-bit gray, and TIFF files of any depth, are scaled and rounded: the largest value of the depth becomes 255.
+      16-bit RGB of PNG loses its low byte, v >> 8 (at most one step away from that): Pillow hands out no more.
+    - Floating-point TIFF is taken as [0, 1] if no value is above 1, else as [0, 255].
     - An MPO file (a JPEG of some phones and cameras, with further views) counts as its first image.
 
     Args:
@@ -97,7 +100,13 @@ def read_image(path: str | os.PathLike[str], n_channels: Literal[1, 3]) -> Array
     """
     with opened(path) as image:
         refuse_frames(image, path)
-        pixels = _to_uint8_array(ImageOps.exif_transpose(image), n_channels, path)
+        deep = deep_tiff(image, path)
+        if deep is None:
+            pixels = _to_uint8_array(ImageOps.exif_transpose(image), n_channels, path)
+        else:
+            eight_bits = Image.fromarray(_eight_bits(deep.planes()))
+            eight_bits.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
+            pixels = _to_uint8_array(ImageOps.exif_transpose(eight_bits), n_channels, path)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.shape[2] != n_channels:
@@ -208,7 +217,7 @@ def opened(
             if not file.read(1):
                 raise DataError(f"cannot read {path}: the file is empty. Replace or remove it")
             file.seek(0)
-            with Image.open(file, formats=formats) as image:
+            with _identified(file, formats) as image:
                 if image.width * image.height > limit:
                     raise Image.DecompressionBombError
                 yield image
@@ -217,8 +226,10 @@ def opened(
             f"cannot read {path}: by its header it has more than {limit:,} pixels, and may be built to fill the "
             "memory. Remove it, or raise the limit: SWINLET_MAX_PIXELS"
         ) from error
-    except DataError:
-        raise
+    except DataError as error:
+        if str(error).startswith((str(path), f"cannot read {path}")):
+            raise
+        raise DataError(f"cannot read {path}: {error}") from error
     except FileNotFoundError as error:
         raise DataError(f"cannot read {path}: there is no such file") from error
     except PermissionError as error:
@@ -230,6 +241,41 @@ def opened(
         # KeyError, struct.error, zlib.error, DecompressionBombError ...
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"cannot read {path}: {reason}. Replace or remove it") from error
+
+
+def _identified(file: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
+    """Pillow's image of a file, whose pixels may be ``deep_tiff``'s to decode.
+
+    Raises:
+        DataError: a TIFF file of pixels that are not read, which are named.
+        PIL.UnidentifiedImageError: something else.
+    """
+    try:
+        return Image.open(file, formats=formats)
+    except Image.UnidentifiedImageError:
+        file.seek(0)
+        deep = open_deep(file.read()) if "TIFF" in formats else None
+        if deep is None:
+            raise
+        if deep.is_readable:
+            return Image.open(io.BytesIO(deep.as_eight_bits()), formats=("TIFF",))
+        raise DataError(f"it is {deep.text}: convert it to 8 or 16 bits, gray or RGB") from None
+
+
+def deep_tiff(image: Image.Image, path: str | os.PathLike[str], content: bytes | None = None) -> DeepTiff | None:
+    """What decodes the pixels of an ``opened`` image in Pillow's place; None: Pillow does.
+
+    Args:
+        image: by its header.
+        path, content: of its file, as of ``opened``.
+    """
+    if image.format != "TIFF":
+        return None
+    if content is None:
+        with open_regular(path) as file:
+            content = file.read()
+    deep = open_deep(content)
+    return deep if deep is not None and deep.is_readable else None
 
 
 def _max_pixels() -> int:
@@ -251,6 +297,13 @@ def _to_uint8_array(image: Image.Image, n_channels: int, path: str | os.PathLike
     elif image.mode in ("RGBa", "La"):
         image = image.convert(image.mode.upper())
     return np.array(image.convert("L" if n_channels == 1 else "RGB"))
+
+
+def _eight_bits(planes: npt.NDArray[Any]) -> Array:
+    """uint8, uint16 or float32 in [0, 1], (h, w, 1 to 4), rounded; (h, w) for gray alone."""
+    peak = 1 if planes.dtype.kind == "f" else np.iinfo(planes.dtype).max
+    pixels = np.floor(planes * (255 / peak) + 0.5).astype(np.uint8)
+    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
 
 
 def _from_float(values: npt.NDArray[Any], path: str | os.PathLike[str]) -> Array:

@@ -7,7 +7,6 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from swinlet.errors import DataError
 from swinlet.utils.camera_data import camera_data_of, orientation_of, sized, tiff_tags
-from swinlet.utils.image_io import FORMATS, opened, refuse_frames
+from swinlet.utils.image_io import FORMATS, deep_tiff, opened, refuse_frames
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -48,7 +47,6 @@ HOLD_ALPHA = frozenset(form for form, (alpha, _) in _HOLDS.items() if alpha)
 _NEAREST_MODE = {("WEBP", "L"): "RGB", ("WEBP", "LA"): "RGBA"}
 _LARGEST: dict[Format, int] = {"WEBP": 16383, "JPEG": 65500}  # side in pixels
 
-_PHOTOMETRIC, _PLANAR, _EXTRA_SAMPLES = 262, 284, 338  # tags of TIFF
 _MAX_PNG_PROFILE = 1 << 20  # bytes that Pillow unpacks
 _MAX_JPEG_EXIF = 65533 - 6
 
@@ -95,22 +93,21 @@ class Picture:
 def read_picture(path: str | os.PathLike[str], content: bytes | None = None) -> Picture:
     """Decode a PNG, JPEG, WebP, TIFF, BMP, PPM or GIF file.
 
-    Gray stays gray, 16 bits stay 16 bits, palettes are resolved, CMYK becomes sRGB by its profile, 16-bit PPM becomes
-    8-bit, and an MPO file counts as its first image.
+    Gray stays gray, 16 bits stay 16 bits, 9 to 15 bits and floating point in TIFF become 16 bits, palettes are
+    resolved, CMYK becomes sRGB by its profile, 16-bit PPM becomes 8-bit, and an MPO file counts as its first image.
 
     Args:
         path: the file. Its content decides about the format, not its suffix.
         content: what was read already; ``path`` is its name in messages.
 
     Raises:
-        DataError: as ``read_image``; also for floating-point and 32-bit values.
+        DataError: as ``read_image``; also for 32-bit integers beyond 65535.
     """
     with opened(path, content, (*FORMATS, "GIF")) as image:
         refuse_frames(image, path)
-        try:
-            return _read_deep(image, path, content) if _is_deep(image) else from_pil(image)
-        except DataError as error:
-            raise DataError(f"cannot read {path}: {error}") from error
+        if (deep := deep_tiff(image, path, content)) is not None:
+            return _picture(_whole_numbers(deep.planes()), image, image.info.get("icc_profile"))
+        return _read_deep_png(image, path, content) if _is_deep_png(image) else from_pil(image)
 
 
 def from_pil(image: Image.Image) -> Picture:
@@ -123,12 +120,19 @@ def from_pil(image: Image.Image) -> Picture:
     """
     if not image.width or not image.height:
         raise DataError("it has no pixels")
+    gray_step = _gray_step(image)  # not known any more when it is loaded
     try:
         image.load()
     except OSError as error:
         raise DataError(str(error)) from error
     profile = image.info.get("icc_profile")
     source, has_palette = image, image.mode in ("P", "PA")
+    hidden = image.info.get("transparency")
+    if image.mode in ("1", "L") and isinstance(hidden, int):
+        gray = np.asarray(image.convert("L"))
+        return _picture(
+            np.dstack([gray, np.where(gray == hidden * gray_step, 0, 255)]).astype(np.uint8), source, profile
+        )
     if image.mode.startswith("I"):
         return _picture(_sixteen_bits(image), source, profile)
     if image.mode == "CMYK":
@@ -248,6 +252,13 @@ def refusal_of(form: Format, alpha: bool, deep: bool, size: tuple[int, int]) -> 
     return None
 
 
+def _gray_step(image: Image.Image) -> int:
+    """What turns the transparent value of a gray PNG of 2 or 4 bits into one of 8 bits, as Pillow does with pixels."""
+    tiles: Any = getattr(image, "tile", ())
+    raw_mode = str(tiles[0][3]) if image.format == "PNG" and tiles else ""
+    return {"L;2": 85, "L;4": 17}.get(raw_mode, 1)
+
+
 def _plain_mode(image: Image.Image) -> str:
     """The mode without palette or transparent colour."""
     has_alpha = image.mode == "PA" or "transparency" in image.info
@@ -302,48 +313,23 @@ def _upright(planes: NDArray[Any], orientation: int) -> NDArray[Any]:
     return planes
 
 
-def _is_deep(image: Image.Image) -> bool:
-    """Whether a PNG or TIFF file has 16 bits a value, of which Pillow hands out 8 where there is colour or alpha."""
-    if image.format == "PNG":
-        tiles: Any = getattr(image, "tile", ())
-        return any("16" in str(tile[3]) for tile in tiles)
-    tags = getattr(image, "tag_v2", {})
-    return image.format == "TIFF" and set(tags.get(258, ())) == {16} and set(tags.get(339, (1,))) == {1}
+def _is_deep_png(image: Image.Image) -> bool:
+    """Whether a PNG file has 16 bits a value, of which Pillow hands out 8 where there is colour or alpha."""
+    tiles: Any = getattr(image, "tile", ())
+    return image.format == "PNG" and any("16" in str(tile[3]) for tile in tiles)
 
 
-def _read_deep(image: Image.Image, path: str | os.PathLike[str], content: bytes | None) -> Picture:
+def _read_deep_png(image: Image.Image, path: str | os.PathLike[str], content: bytes | None) -> Picture:
     import imagecodecs
 
-    if content is None:
-        content = Path(path).read_bytes()
-    if image.format == "PNG":
-        planes: NDArray[Any] = imagecodecs.png_decode(content)
-        image.load()  # camera data may stand behind the pixels
-    else:
-        planes = _tiff_planes(imagecodecs.tiff_decode(content), getattr(image, "tag_v2", {}))
+    planes: NDArray[Any] = imagecodecs.png_decode(Path(path).read_bytes() if content is None else content)
+    image.load()  # camera data may stand behind the pixels
     return _picture(planes.astype(np.uint16, copy=False), image, image.info.get("icc_profile"))
 
 
-def _tiff_planes(values: NDArray[Any], tags: Mapping[int, Any]) -> NDArray[Any]:
-    """Gray or RGB, and alpha where there is one, from a TIFF file's samples and tags."""
-    planes = values[:, :, None] if values.ndim == 2 else values
-    if tags.get(_PLANAR) == 2 and values.ndim == 3:  # plane by plane
-        planes = np.moveaxis(planes, 0, 2)
-    meaning = tags.get(_PHOTOMETRIC, 1)
-    if meaning not in (0, 1, 2):
-        raise DataError("its 16-bit pixels are neither gray nor RGB: convert it")
-    n_colours = 3 if meaning == 2 else 1
-    colour = 65535 - planes[:, :, :1] if meaning == 0 else planes[:, :, :n_colours]
-    # 1: colours are multiplied with it; 2: they are not; others are no alpha.
-    kinds = [int(kind) for kind in tags.get(_EXTRA_SAMPLES, ())]
-    found = next(((i, kind) for i, kind in enumerate(kinds) if kind in (1, 2)), None)
-    if found is None or planes.shape[2] <= n_colours + found[0]:
-        return colour
-    alpha = planes[:, :, n_colours + found[0], None]
-    if found[1] == 1:
-        share = np.maximum(alpha, 1) / 65535
-        colour = np.minimum(np.rint(colour / share), 65535).astype(np.uint16)
-    return np.dstack([colour, alpha])
+def _whole_numbers(planes: NDArray[Any]) -> NDArray[Any]:
+    """uint8 and uint16 as they are, floating-point in [0, 1] as uint16."""
+    return np.rint(planes * 65535).astype(np.uint16) if planes.dtype.kind == "f" else planes
 
 
 def _deep_png(picture: Picture, exif: bytes | None) -> bytes:
