@@ -1,21 +1,25 @@
 """Reading every kind of image file, writing PNG files, and what is said about bad files."""
 
+import os
+import re
 import struct
 import threading
 import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from swinlet.errors import DataError
 from swinlet.utils.image_io import (
-    IMAGE_SUFFIXES,
+    counted,
     image_size,
     is_gray,
+    left_out,
     list_images,
     read_image,
     save_image,
@@ -57,7 +61,64 @@ def test_list_images_is_recursive_sorted_and_leaves_out_hidden_files(tmp_path: P
     found = list_images(tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in found] == sorted(wanted)
     assert list_images(str(tmp_path)) == found
-    assert {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"} == IMAGE_SUFFIXES
+    assert left_out(tmp_path) == {".npy": 1}
+    assert left_out(tmp_path, among=None) == {".npy": 1, ".txt": 1}
+    assert counted(Counter({".txt": 2, "": 1})) == "1 without suffix, 2 .txt"
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs links")
+def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
+    for name in ("root/z/a.png", "elsewhere/deep/b.png", "elsewhere/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    root = tmp_path / "root"
+    links = {
+        "root/a_link_to_z": root / "z",
+        "root/outside": tmp_path / "elsewhere",
+        "root/outside_again": tmp_path / "elsewhere",
+        "root/up": tmp_path,
+        "root/itself": root,
+        "root/z/loop": root / "z",
+        "elsewhere/deep/back": root,
+        "elsewhere/.hidden": root,
+        "root/broken": tmp_path / "nowhere",
+        "root/file.png": tmp_path / "elsewhere" / "c.png",
+    }
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    names = ["file.png", "outside/c.png", "outside/deep/b.png", "z/a.png"]
+    assert [path.relative_to(root).as_posix() for path in list_images(root)] == names
+    linked = tmp_path / "linked_root"
+    linked.symlink_to(root)
+    assert [path.relative_to(linked).as_posix() for path in list_images(linked)] == names
+
+
+@pytest.mark.parametrize("name", ["", "train.lmdb/"])
+def test_a_database_is_named(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir(exist_ok=True)
+    for file in ("data.mdb", "lock.mdb", "meta_info.txt"):
+        (folder / file).touch()
+    with pytest.raises(DataError, match=f"^{re.escape(str(folder))} is an LMDB database: give the folder of the image"):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form"),
+    [
+        *((suffix, "JPEG") for suffix in (".jpe", ".jfif", ".jif")),
+        *((suffix, "PPM") for suffix in (".pnm", ".ppm", ".pgm", ".pbm")),
+        *((".dib", form) for form in ("BMP", "DIB")),
+        (".avif", "AVIF"),
+    ],
+)
+def test_what_pillow_reads_by_content_is_found_and_read(suffix: str, form: str, tmp_path: Path) -> None:
+    if form == "AVIF" and not ("avif" in features.modules and features.check("avif")):
+        assert left_out(tmp_path) == {}
+        pytest.skip("this Pillow reads no AVIF")
+    image = Image.new("1" if suffix == ".pbm" else "L" if suffix == ".pgm" else "RGB", (9, 7), 1)
+    image.save(tmp_path / f"a{suffix}", form)
+    assert read_image(list_images(tmp_path)[0], 3).shape == (7, 9, 3)
 
 
 def test_list_images_says_what_is_wrong_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +133,7 @@ def test_list_images_says_what_is_wrong_with_the_folder(tmp_path: Path, monkeypa
     with pytest.raises(DataError, match=r"file\.png is not a folder"):
         list_images(tmp_path / "file.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty holds no image: .*\.bmp \.jpeg"):
+    with pytest.raises(DataError, match=r"empty holds no image: .*\.bmp .*\.jpeg"):
         list_images(tmp_path / "empty")
 
 

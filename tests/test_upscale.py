@@ -561,12 +561,53 @@ class TestCommand:
         assert np.array_equal(np.asarray(opened(done.stdout)), np.asarray(expected))
         assert b"enlarged x2: 1" in done.stderr
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     def test_a_disk_that_does_not_take_it(self, tmp_path: Path, picture: Path, ours: list[object]) -> None:
-        (tmp_path / "out").write_text("no folder")
-        result = upscale(picture, "--out", tmp_path / "out" / "x" / "b.png", *ours)
+        (tmp_path / "b.png").symlink_to("/dev/full")
+        result = upscale(picture, "--out", tmp_path / "b.png", "--overwrite", *ours)
         assert result.exit_code == 1
         assert "cannot write" in result.output
+        assert "free some space" in result.output
         assert "Traceback" not in result.output
+
+    def test_one_impossible_result_stops_no_other(self, tmp_path: Path, picture: Path, ours: list[object]) -> None:
+        """A name of 251 characters fits as .png, and not as .webp; a file stands where a folder is needed."""
+        folder = picture.parent
+        names = ["b.png", "c.png", "sub/d.png", f"{'n' * 251}.png", f"{'m' * 250}.png", "zz.png"]
+        for name in names:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(picture.read_bytes())
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "sub").write_text("no folder")
+        result = upscale(folder, "--out", out, "--format", "webp", *ours)
+        assert result.exit_code == 2
+        assert "enlarged x2: 5" in result.output
+        assert f"cannot write {out / ('n' * 251)}.webp: File name too long" in result.output.replace("\n", "")
+        assert f"cannot write {out / 'sub/d.webp'}: Not a directory" in result.output.replace("\n", "")
+        assert {path.name for path in out.iterdir()} == {
+            "a.webp",
+            "b.webp",
+            "c.webp",
+            "sub",
+            "zz.webp",
+            f"{'m' * 250}.webp",
+        }
+
+    def test_what_is_left_out_is_counted(self, tmp_path: Path, picture: Path, ours: list[object]) -> None:
+        folder = picture.parent
+        for name in ("notes.txt", "b.heic", "sub/c.txt", ".hidden.txt", "README"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+        for name in ("d.jfif", "e.jpe", "f.dib"):
+            Image.new("RGB", (8, 8)).save(folder / name, "BMP" if name == "f.dib" else "JPEG")
+        result = upscale(folder, "--out", tmp_path / "out", *ours)
+        assert result.exit_code == 0, result.output
+        assert "enlarged x2: 4" in result.output
+        assert "left out, as they are no pictures that are read: 1 without suffix, 1 .heic, 2 .txt" in result.output
+        formats = {path.name: opened(path).format for path in (tmp_path / "out").iterdir()}
+        assert formats == {"a.png": "PNG", "d.jfif": "JPEG", "e.jpe": "JPEG", "f.dib": "BMP"}
+        assert "left out" not in upscale(picture, "--out", tmp_path / "x.png", *ours).output
 
     @pytest.mark.parametrize(
         ("words", "message"),

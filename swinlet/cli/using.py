@@ -53,6 +53,7 @@ def upscale_command(
     with user_errors("use --tile with a smaller number"):
         from swinlet.upscale.request import upscale_request
         from swinlet.upscale.run import upscale_files
+        from swinlet.utils.image_io import counted
 
         request = upscale_request(
             pictures,
@@ -78,6 +79,8 @@ def upscale_command(
             raise typer.Exit(INTERRUPTED) from error
         skipped = f", {request.n_skipped} were there already (--overwrite)" if request.n_skipped else ""
         LOGGER.info("enlarged x%d: %d%s", request.upscaler.scale, len(request.jobs) - len(problems), skipped)
+        if request.others:
+            LOGGER.info("left out, as they are no pictures that are read: %s", counted(request.others))
         report_problems(problems)
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from swinlet.errors import DataError
-from swinlet.utils.image_io import list_images
+from swinlet.utils.image_io import counted, left_out, list_images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +73,8 @@ def _list_by_name(root: Path, option: str) -> dict[str, list[Path]]:
             files[path.relative_to(root).with_suffix("").as_posix()].append(path)
     except DataError as error:
         raise DataError(f"{option}: {error}") from error
+    if others := left_out(root):
+        LOGGER.warning("%s: left out, as such files are not read: %s", option, counted(others))
     return dict(files)
 
 

@@ -2,19 +2,20 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from swinlet.errors import DataError, OptionError
-from swinlet.utils.image_io import IMAGE_SUFFIXES, list_images
+from swinlet.utils.image_io import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, left_out, list_images
 from swinlet.utils.picture import SUFFIXES, Format
 
 STREAM = "-"
 """The word for standard input and output."""
 
 _READ = IMAGE_SUFFIXES | {".gif"}
-_OTHER_SUFFIXES = (_READ | {".avif", ".heic", ".jxl", ".jp2", ".tga", ".psd", ".pdf"}) - set(SUFFIXES)
+_OTHER_SUFFIXES = (_READ | OTHER_IMAGE_SUFFIXES) - set(SUFFIXES)
 """Of pictures that are not written: probably no folder is meant."""
 
 FORMATS: dict[str, tuple[str, Format]] = {
@@ -45,6 +46,16 @@ class Job:
     def name(self) -> str:
         """What messages call it."""
         return "standard input" if self.source is None else str(self.source)
+
+
+def others(words: Sequence[str], out: str) -> Counter[str]:
+    """How many files of which suffixes lie in the folders among the words, and are no pictures that are read."""
+    results = os.path.realpath(out)
+    folders = [word for word in words if word != STREAM and Path(word).is_dir()]
+    return sum(
+        (left_out(word, _READ, among=None) for word in folders if not _is_below(os.path.realpath(word), results)),
+        Counter[str](),
+    )
 
 
 def plan(words: Sequence[str], out: str, form: str | None, overwrite: bool) -> tuple[list[Job], int]:

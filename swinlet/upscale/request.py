@@ -1,5 +1,6 @@
 """From the words of a command line to what ``upscale_files`` needs."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast, get_args
@@ -10,7 +11,7 @@ from swinlet.inference import Tile
 from swinlet.options import Precision
 from swinlet.options.names import NETWORKS
 from swinlet.tiles import overlap_for, tile_fault
-from swinlet.upscale.jobs import Job, plan
+from swinlet.upscale.jobs import Job, others, plan
 from swinlet.upscale.upscaler import Backend, Upscaler, load
 
 
@@ -21,11 +22,13 @@ class UpscaleRequest:
     Attributes:
         jobs: pictures and their results.
         n_skipped: pictures whose result exists.
+        others: files in the folders that are no pictures, by suffix.
         upscaler: the network.
     """
 
     jobs: list[Job]
     n_skipped: int
+    others: Counter[str]
     upscaler: Upscaler
 
 
@@ -80,7 +83,7 @@ def upscale_request(
         tile_overlap=tile_overlap,
         self_ensemble=self_ensemble,
     )
-    return UpscaleRequest(jobs, n_skipped, upscaler)
+    return UpscaleRequest(jobs, n_skipped, others(pictures, out), upscaler)
 
 
 def _tile(word: str, overlap: int | None, faults: list[str]) -> Tile:

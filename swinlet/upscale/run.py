@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import cast, get_args
 
 from swinlet.errors import DataError, MachineError
@@ -16,6 +17,9 @@ from swinlet.utils.picture import HOLD_ALPHA, Format, Picture, encode, opaque, r
 
 AHEAD = 2
 """Pictures that are read, and that wait to be written, while one is enlarged."""
+
+# What stands in the way of one result; others, as a full disk, stand in the way of all.
+_OF_ONE_FILE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EINVAL, errno.ELOOP, errno.EILSEQ)
 
 
 def upscale_files(jobs: Sequence[Job], upscaler: Upscaler, quality: int, bar: ProgressBar) -> list[str]:
@@ -34,9 +38,23 @@ def upscale_files(jobs: Sequence[Job], upscaler: Upscaler, quality: int, bar: Pr
         MachineError: a result cannot be written.
     """
     problems: list[str] = []
+    writing: deque[tuple[Job, Future[None]]] = deque()
+
+    def refuse(job: Job, error: DataError) -> None:
+        text = str(error)
+        problems.append(text if job.name in text else f"{job.name}: {text}")
+
+    def finish_one() -> None:
+        job, written = writing.popleft()
+        try:
+            written.result()
+        except MachineError:
+            raise
+        except DataError as error:
+            refuse(job, error)
+
     bar.start(len(jobs))
     with ThreadPoolExecutor(2 * AHEAD) as pool:
-        writing: deque[Future[None]] = deque()
         for job, reading in _read_ahead(jobs, pool):
             bar.advance(job.name)
             try:
@@ -47,15 +65,14 @@ def upscale_files(jobs: Sequence[Job], upscaler: Upscaler, quality: int, bar: Pr
                 _refuse_early(job, picture, form, upscaler)
                 result = upscaler.upscale_picture(picture)
             except DataError as error:
-                text = str(error)
-                problems.append(text if job.name in text else f"{job.name}: {text}")
+                refuse(job, error)
                 continue
             while len(writing) >= AHEAD:
-                writing.popleft().result()
-            writing.append(pool.submit(_write, job, result, form, quality))
+                finish_one()
+            writing.append((job, pool.submit(_write, job, result, form, quality)))
         bar.show("writing")
-        for future in writing:
-            future.result()
+        while writing:
+            finish_one()
     return problems
 
 
@@ -87,9 +104,22 @@ def _refuse_early(job: Job, picture: Picture, form: Format, upscaler: Upscaler) 
     fault = refusal_of(form, picture.alpha is not None, picture.colour.dtype == "uint16", (height, width))
     if fault is not None:
         raise DataError(f"{fault} (--format png)")
+    if job.target is not None:
+        _refuse_place(job.target)
     tile = upscaler.tile_of(picture)
     if tile is not None and tile < max(picture.size):
         LOGGER.info("%s: %dx%d pixels, in tiles of %d", job.name, picture.size[1], picture.size[0], tile)
+
+
+def _refuse_place(target: Path) -> None:
+    """Refuse a file that its name or a folder above it makes impossible, whatever else can be written."""
+    try:
+        target.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno in _OF_ONE_FILE:
+            raise DataError(f"cannot write {target}: {error.strerror}") from error
 
 
 def _write(job: Job, picture: Picture, form: Format, quality: int) -> None:

@@ -8,13 +8,14 @@ import re
 import threading
 import uuid
 import warnings
+from collections import Counter, deque
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from swinlet.errors import DataError, MachineError
 from swinlet.utils.files import open_regular, refusal
@@ -27,14 +28,31 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.uint8]
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_READS_AVIF = "avif" in features.modules and features.check("avif")  # Pillow 11.3 and newer, where built with it
+
+IMAGE_SUFFIXES: frozenset[str] = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+        *(".ppm", ".pgm", ".pbm", ".pnm"),
+        *([".avif"] if _READS_AVIF else []),
+    }
+)
 """What :func:`list_images` takes for an image, in lower case."""
+
+OTHER_IMAGE_SUFFIXES: frozenset[str] = frozenset(
+    {
+        *(".gif", ".apng", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".j2k", ".tga", ".psd", ".exr", ".hdr", ".ico"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".svg", ".pdf", ".npy", ".lmdb"),
+    }
+    - IMAGE_SUFFIXES
+)
+"""Of images that are not read."""
 
 MAX_PIXELS = 89_478_485
 """Of an image, unless $SWINLET_MAX_PIXELS says otherwise: 256 MB in RGB, where Pillow begins to warn."""
 
 # Only these decoders of Pillow are ever tried. Others run external programs (EPS starts Ghostscript).
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "PPM", *(["AVIF"] if _READS_AVIF else []))
 """What is read, by Pillow's names."""
 
 _ORIENTATION = 0x0112  # tag of EXIF
@@ -44,8 +62,8 @@ def list_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE
     """Find all images in a folder and its subfolders.
 
     Args:
-        folder: where to look. Files and folders whose name starts with a dot (hidden ones, macOS's ``._``
-            files) are left out, and linked subfolders are not entered.
+        folder: where to look. Files and folders whose name starts with a dot (hidden ones, macOS's ``._`` files) are
+            left out. Linked subfolders are entered, each real folder once.
         suffixes: of images, in lower case.
 
     Returns:
@@ -55,19 +73,65 @@ def list_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE
         DataError: the folder is missing, is not a folder, cannot be read, or holds no image.
     """
     root = Path(folder)
+    files = _visible_files(root)
+    found = [path for path in files if path.suffix.lower() in suffixes]
+    if not found:
+        database = next((path.parent for path in files if path.name == "data.mdb"), None)
+        if database is not None:
+            raise DataError(f"{database} is an LMDB database: give the folder of the image files that it was made from")
+        raise DataError(f"folder {root} holds no image: put files there that end in {' '.join(sorted(suffixes))}")
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def left_out(
+    folder: str | os.PathLike[str],
+    suffixes: frozenset[str] = IMAGE_SUFFIXES,
+    among: frozenset[str] | None = OTHER_IMAGE_SUFFIXES,
+) -> Counter[str]:
+    """How many files of which suffixes ``list_images`` leaves out; hidden ones do not count.
+
+    Args:
+        folder, suffixes: as of ``list_images``.
+        among: the suffixes that are looked for; None: all.
+    """
+    others = (path.suffix.lower() for path in _visible_files(Path(folder)))
+    return Counter(suffix for suffix in others if suffix not in suffixes and (among is None or suffix in among))
+
+
+def counted(suffixes: Counter[str]) -> str:
+    """Files by suffix, for a message: "3 .heic, 1 without suffix"."""
+    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items()))
+
+
+def _visible_files(root: Path) -> list[Path]:
+    """All files in a folder, its subfolders and what these link to, but hidden ones.
+
+    Raises:
+        DataError: the folder is missing, is not a folder, or one cannot be read.
+    """
     if not os.path.exists(root):  # unlike Path.exists, it says no to a name that is too long
         where = "" if root.is_absolute() else f" in {Path.cwd()}, the current working directory"
         raise DataError(f"folder {root} does not exist{where}: check the path")
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: give the folder that holds the images")
+    top = os.path.realpath(root)
     found: list[Path] = []
-    for place, subfolders, files in os.walk(root, onerror=_refuse_folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        paths = (Path(place, name) for name in files if not name.startswith("."))
-        found.extend(path for path in paths if path.suffix.lower() in suffixes)
-    if not found:
-        raise DataError(f"folder {root} holds no image: put files there that end in {' '.join(sorted(suffixes))}")
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+    entered: set[str] = set()
+    waiting = deque([root])
+    while waiting:  # what is linked comes after all real subfolders, so that these keep their names
+        start = waiting.popleft()
+        for place, subfolders, files in os.walk(start, onerror=_refuse_folder):
+            real = os.path.realpath(place)
+            # A link upwards would enter everything beside the root, and the root again.
+            is_above = real != top and (top + os.sep).startswith(real.rstrip(os.sep) + os.sep)
+            if real in entered or is_above:
+                subfolders.clear()
+                continue
+            entered.add(real)
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            waiting.extend(path for name in subfolders if (path := Path(place, name)).is_symlink())
+            found.extend(Path(place, name) for name in files if not name.startswith("."))
+    return found
 
 
 def _refuse_folder(error: OSError) -> None:
