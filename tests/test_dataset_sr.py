@@ -4,6 +4,7 @@ import logging
 import pickle
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,14 @@ from torch.utils.data import DataLoader
 import swinlet.data.dataset_sr as module
 from swinlet.data.augment import MODES, augment
 from swinlet.data.dataset_sr import DatasetSR
+from swinlet.data.prepare import prepare
+from swinlet.data.prepare_image import Request
 from swinlet.errors import DataError
+from swinlet.utils.console import ProgressBar
 from swinlet.utils.image_io import read_image
 from swinlet.utils.resize import bicubic_downscale
+
+CHELSEA = Path(__file__).resolve().parents[1] / "demo" / "images" / "test" / "chelsea.png"
 
 
 def coordinates(height: int, width: int, number: int) -> np.ndarray:
@@ -69,6 +75,88 @@ def test_pairing_by_name_with_both_rules_in_subfolders(tmp_path: Path) -> None:
         (Path("sub/b.png"), Path("sub/b.bmp")),
         (Path("sub/deep/c.png"), Path("sub/deep/cx4.png")),
     ]
+
+
+@pytest.mark.parametrize(
+    ("high", "low"),
+    [
+        ("0001", "0001_x4"),
+        ("0001", "0001_LR"),
+        ("0001", "0001_lr"),
+        ("0001", "0001x4m"),
+        ("0001", "0001x4d"),
+        ("0001", "0001_LRx4"),
+        ("0001_HR", "0001_LR"),
+        ("0001-hr", "0001x4"),
+        ("img_SRF_4_HR", "img_SRF_4_LR"),
+    ],
+)
+def test_the_usual_names_of_low_resolution_files(high: str, low: str, tmp_path: Path) -> None:
+    write(tmp_path / "H" / "sub" / f"{high}.png", noise(21, 16))
+    write(tmp_path / "L" / "sub" / f"{low}.png", noise(5, 4))
+    assert DatasetSR(tmp_path / "H", tmp_path / "L", scale=4, phase="test").names == [f"sub/{low}"]
+
+
+def test_other_names_by_a_template(tmp_path: Path) -> None:
+    write(tmp_path / "H" / "sub" / "a.png", noise(21, 16))
+    write(tmp_path / "L" / "sub" / "small-a-4.png", noise(5, 4))
+    with pytest.raises(DataError, match=r"sub/a.png: no low-resolution image named sub/a.\* or .*filename_tmpl"):
+        DatasetSR(tmp_path / "H", tmp_path / "L", scale=4, phase="test")
+    words: dict[str, Any] = {"scale": 4, "phase": "test", "filename_tmpl": "small-{}-4"}
+    assert DatasetSR(tmp_path / "H", tmp_path / "L", **words).names == ["sub/small-a-4"]
+    write(tmp_path / "L" / "sub" / "a.png", noise(5, 4))  # not asked for
+    with pytest.raises(DataError, match=r"L/sub/a.png: no high-resolution image for it"):
+        DatasetSR(tmp_path / "H", tmp_path / "L", **words)
+
+
+def photograph() -> np.ndarray:
+    return np.asarray(Image.open(CHELSEA).convert("RGB"))[100:180, 120:216]
+
+
+MIXED = [
+    ("GTmod12/bird.png", "LRbicx4/bird.png"),
+    ("HR/bird.png", "LR/birdx4.png"),
+    ("bird.png", "bird_LR.png"),
+    ("bird_HR.png", "bird_x4.png"),
+    ("bird_HR.png", "bird_LRx4.png"),
+]
+
+
+@pytest.mark.parametrize(("high", "low"), MIXED)
+def test_ground_truth_beside_its_low_resolution_is_refused(high: str, low: str, tmp_path: Path) -> None:
+    write(tmp_path / high, photograph())
+    write(tmp_path / low, bicubic_downscale(photograph(), 4))
+    message = (
+        rf"^{{}}: it holds high- and low-resolution images of the same pictures, such as .*{high} and .*{low} \(x4\)"
+    )
+    with pytest.raises(DataError, match=message.format("datasets.train")):
+        DatasetSR(tmp_path, scale=2, phase="train", H_size=8)
+    with pytest.raises(DataError, match=message.format("swinlet prepare")):
+        prepare(Request(tmp_path, scale=2), tmp_path.with_name("out"), ProgressBar())
+
+
+def test_names_that_are_alike_by_chance_are_not_refused(tmp_path: Path) -> None:
+    picture = photograph()
+    write(tmp_path / "a/001.png", picture)
+    write(tmp_path / "b/001.png", 255 - bicubic_downscale(picture, 2))  # another picture of a fitting size
+    write(tmp_path / "c/002.png", picture)
+    write(tmp_path / "c/002T0.png", bicubic_downscale(picture, 2))  # copies of several sizes, made on purpose
+    assert len(DatasetSR(tmp_path, scale=2, phase="train", H_size=8)) == 4
+    write(tmp_path / "d/003.png", picture[:-2])
+    write(tmp_path / "d/003x2.png", bicubic_downscale(picture[:-2], 2))  # one pair of many
+    for i in range(3):
+        write(tmp_path / f"e/{i}.png", picture)
+    assert len(DatasetSR(tmp_path, scale=2, phase="train", H_size=8)) == 9
+
+
+def test_images_that_are_not_read_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "a.png", noise(21, 16))
+    for name in ("b.heic", "sub/c.cr2", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with caplog.at_level(logging.WARNING, logger="swinlet"):
+        DatasetSR(tmp_path, scale=4, phase="test")
+    assert f"datasets.train: {tmp_path} holds images that are not read: 1 .cr2, 1 .heic" in caplog.text
 
 
 def test_twins_are_told_apart_where_nothing_is_paired(tmp_path: Path) -> None:

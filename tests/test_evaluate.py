@@ -372,6 +372,58 @@ class TestOutputs:
         assert [path.name for path in out.iterdir()] == ["Two"]
 
 
+class TestLayouts:
+    """Test sets as the public archives have them."""
+
+    @pytest.fixture
+    def expected(self, testset: Path, tmp_path: Path) -> dict[str, Any]:
+        low = testset / "LR_bicubic" / "X4"
+        low.mkdir(parents=True)
+        for path in (testset / "HR").iterdir():
+            picture = read_image(path, 3)
+            picture = picture[: picture.shape[0] // 4 * 4, : picture.shape[1] // 4 * 4]
+            Image.fromarray(255 - bicubic_downscale(255 - picture, 4)).save(low / path.name)
+        return evaluate(tmp_path, "--testset", testset, "--scale", 4)["testsets"][0]
+
+    @pytest.mark.parametrize(
+        ("high", "low"),
+        [
+            ("HR", "LR"),
+            ("HR", "LR/X4"),
+            ("HR", "LRx4"),
+            ("GTmod12", "LRbicx4"),
+            ("GT", "LRbicx4"),
+            ("original", "LR_bicubic/X4"),
+            ("original", "LR_bicubic"),
+        ],
+    )
+    def test_layouts(self, high: str, low: str, testset: Path, expected: dict[str, Any], tmp_path: Path) -> None:
+        low_folder = testset / low
+        (testset / "LR_bicubic" / "X4").rename(testset / "moved")
+        (testset / "LR_bicubic").rmdir()
+        low_folder.parent.mkdir(exist_ok=True)
+        (testset / "moved").rename(low_folder)
+        (testset / "HR").rename(testset / high)
+        (testset / "LRbicx2").mkdir()
+        found = evaluate(tmp_path, "--testset", testset, "--scale", 4)["testsets"][0]
+        assert found["name"] == "Two"
+        assert low in found["low_resolution"] or low.startswith("LR_bicubic")
+        assert found["low_resolution"] != "made by MATLAB's bicubic"
+        assert {**found, "low_resolution": ""} == {**expected, "low_resolution": ""}
+
+    def test_the_archive_of_set5(self, shared: Path, tmp_path: Path) -> None:
+        source = shared / "data" / "testsets" / "Set5"
+        folder = tmp_path / "S"
+        for name, path in {
+            "GTmod12/bird.png": source / "HR" / "bird.png",
+            "LRbicx4/bird.png": source / "LR_bicubic" / "X4" / "birdx4.png",
+        }.items():
+            (folder / name).parent.mkdir(parents=True)
+            shutil.copyfile(path, folder / name)
+        rows = evaluate(tmp_path, "--testset", folder, "--scale", 4)["testsets"][0]["rows"]
+        assert rows[0]["mean"]["psnr_y"] == pytest.approx(30.18, abs=0.005)
+
+
 class TestBadInput:
     """One clear message each, exit code 2, and the other results are kept."""
 
@@ -415,6 +467,22 @@ class TestBadInput:
         (tmp_path / "Bad" / "LR_bicubic").mkdir(parents=True)
         result = call("--testset", tmp_path / "Bad", "--testset", testset, "--scale", 4)
         self.check(result, "it has LR_bicubic, but no folder HR", kept="Two x4, 2 images")
+
+    def test_several_folders_of_low_resolution(self, testset: Path, tmp_path: Path) -> None:
+        for name in ("LRbicx4", "LR_bicubic/X4"):
+            (testset / name).mkdir(parents=True)
+        result = call("--testset", testset, "--scale", 4)
+        self.check(result, "several folders hold its LR images (LR_bicubic/X4, LRbicx4): remove or rename all but one")
+
+    def test_high_and_low_resolution_in_one(self, testset: Path) -> None:
+        """They were scored as ground truth, all of them, without a word."""
+        (testset / "HR").rename(testset / "big")
+        low = testset / "small"
+        low.mkdir()
+        for path in (testset / "big").iterdir():
+            Image.fromarray(bicubic_downscale(read_image(path, 3), 4)).save(low / path.name)
+        result = call("--testset", testset, "--scale", 4)
+        self.check(result, "it holds high- and low-resolution images of the same pictures, such as")
 
     def test_scale_that_does_not_match(self, testset: Path, weights: Path, tmp_path: Path) -> None:
         other = run_folder(tmp_path / "B", network(upscale=2))

@@ -776,3 +776,13 @@ def test_the_page_of_keys_is_fresh_and_complete() -> None:
     for section in (Options, PathOptions, DatasetOptions, NetworkOptions, TrainOptions, KeepOptions):
         for name, field in section.model_fields.items():
             assert name in sections or f"| `{field.alias or name}` |" in page
+
+
+@pytest.mark.parametrize("template", ["x4", "{}{}", "{0}x4", "sub/{}", "{", "", "{}\n", "{} {name}"])
+def test_templates_of_file_names(template: str) -> None:
+    tree = {"datasets": {"train": {"dataroot_H": "x", "filename_tmpl": template}}}
+    message = error_of(lambda: parse_options(tree))
+    assert message is not None
+    assert "datasets.train.filename_tmpl: must be a file name with one {}" in message
+    tree["datasets"]["train"]["filename_tmpl"] = "{}x4"
+    assert parse_options(tree).datasets.train.filename_tmpl == "{}x4"

@@ -16,6 +16,9 @@ def prepare_command(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to make or to bring up to date.")] = None,
     low: Annotated[Path | None, typer.Option("--low", help="Folder of their low-resolution partners.")] = None,
     scale: Annotated[int | None, typer.Option(help="Of the low-resolution images; without --low, bicubic.")] = None,
+    filename_tmpl: Annotated[
+        str | None, typer.Option("--filename-tmpl", help='Names of --low, such as "{}x4"; default: the usual ones.')
+    ] = None,
     n_channels: Annotated[int, typer.Option("--n-channels", help="3 for RGB, 1 for gray.")] = 3,
     on_bad_image: Annotated[str, typer.Option(help="error, or skip to leave bad images out.")] = "error",
     workers: Annotated[int | None, typer.Option(help="Threads; default: one for each processor.", min=1)] = None,
@@ -32,7 +35,7 @@ def prepare_command(
             if verify:
                 problems = verify_prepared(images, workers, bar)
             else:
-                request = prepare_request(images, low, scale, n_channels, on_bad_image, workers)
+                request = prepare_request(images, low, scale, n_channels, on_bad_image, workers, filename_tmpl)
                 prepare(request, out, bar)
                 problems = []
         report_problems(problems)

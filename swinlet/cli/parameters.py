@@ -27,7 +27,11 @@ WeightsArgument = Annotated[
 ]
 TestSets = Annotated[
     list[str] | None,
-    typer.Option("--testset", help="Folder with HR/ and optionally LR_bicubic/X4/; repeat for more.", metavar="DIR"),
+    typer.Option(
+        "--testset",
+        help="Folder of images, or with HR/ and optionally LR_bicubic/X4/ (other layouts: docs); repeat for more.",
+        metavar="DIR",
+    ),
 ]
 TeacherFile = Annotated[str | None, typer.Option("--teacher", help="The teacher's weights.", metavar="FILE")]
 Download = Annotated[

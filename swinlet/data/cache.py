@@ -62,12 +62,14 @@ def cached(section: DatasetOptions, scale: int, n_channels: Literal[1, 3], optio
     try:
         if section.cache_gb == 0 or any(root is not None and is_prepared(root) for root in roots):
             return None
-        pairs, _ = find_pairs(*roots, scale, option)
+        pairs, _ = find_pairs(*roots, scale, option, section.filename_tmpl)
         if not _are_small(pairs, n_channels, section.cache_gb * 1e9):
             large = f"over {section.cache_gb:g} GB when decoded (cache_gb), so not cached"
             LOGGER.info("%s: %s; 'swinlet prepare' makes loading faster", option, large)
             return None
-        request = Request(*roots, scale, n_channels, section.on_bad_image, option=option)
+        request = Request(
+            *roots, scale, n_channels, section.on_bad_image, option=option, filename_tmpl=section.filename_tmpl
+        )
         folder = cache_folder() / _key(request, pairs)
         if not is_whole(folder):
             LOGGER.info("%s: decoding %d images into %s", option, len(pairs), folder)
@@ -117,4 +119,5 @@ def _key(request: Request, pairs: list[Pair]) -> str:
         checksums = pool.map(sha256_of, [path for path, _ in files])
         names = [path.relative_to(root).as_posix() for path, root in files]
         content = [VERSION, request.n_channels, request.scale, request.on_bad_image, *names, *checksums]
+        content += [request.filename_tmpl] if request.filename_tmpl is not None else []
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]

@@ -21,7 +21,7 @@ from swinlet.data.prepare_image import fingerprint
 from swinlet.data.prepared import SourceFile, is_prepared, map_array
 from swinlet.data.taught import Feature, Teacher, is_taught, with_answers
 from swinlet.errors import DataError
-from swinlet.utils.image_io import is_gray, read_image, to_tensor
+from swinlet.utils.image_io import counted, is_gray, left_out, read_image, to_tensor
 from swinlet.utils.random_bits import ORDER, PATCH, random_bits
 from swinlet.utils.resize import bicubic_downscale, bicubic_downscale_crop
 
@@ -91,6 +91,7 @@ class DatasetSR(Dataset[dict[str, Any]]):
         prepared: Path | None = None,
         dataroot_T: Path | None = None,
         features: Sequence[str] | None = (),
+        filename_tmpl: str | None = None,
     ) -> None:
         """Find, pair and check all images.
 
@@ -111,6 +112,8 @@ class DatasetSR(Dataset[dict[str, Any]]):
             prepared: a prepared folder with just these images.
             dataroot_T: a folder of ``swinlet teach`` with a teacher's answers to these images.
             features: names of the features that are read from there as well; None: all that are stored.
+            filename_tmpl: name of the L file without suffix, in which "{}" is that of the H file; None: the usual
+                names (``swinlet.data.pairs``).
 
         Raises:
             DataError: listing every image that is unpaired, ambiguous, unreadable, too small or of the wrong
@@ -132,11 +135,11 @@ class DatasetSR(Dataset[dict[str, Any]]):
         if is_taught(dataroot_H):
             raise DataError(f"{name}.dataroot_H: {dataroot_H} holds a teacher's answers: name it as dataroot_T")
         if prepared is None and not is_prepared(dataroot_H):
-            pairs, problems = _decode_all(dataroot_H, dataroot_L, scale, n_channels, name)
-            left_out: list[str] = []
+            pairs, problems = _decode_all(dataroot_H, dataroot_L, scale, n_channels, name, filename_tmpl)
+            outdated: list[str] = []
             self._read = _ImageCache(n_channels, CACHE_BYTES).read
         else:
-            pairs, left_out, self.root_H, self.root_L = open_prepared(
+            pairs, outdated, self.root_H, self.root_L = open_prepared(
                 dataroot_H, dataroot_L, prepared, scale=scale, n_channels=n_channels, option=name
             )
             problems = []
@@ -149,8 +152,11 @@ class DatasetSR(Dataset[dict[str, Any]]):
         if dataroot_T is not None:
             self._add_answers(dataroot_T, (dataroot_H, dataroot_L), features, name)
         self.names = [pair.name for pair in self._pairs]
-        self.skipped = left_out + problems
+        self.skipped = outdated + problems
         report_problems(problems, len(self._pairs), on_bad_image, name)
+        for folder in (dataroot_H, dataroot_L):
+            if folder is not None and not is_prepared(folder) and (others := left_out(folder)):
+                LOGGER.warning("%s: %s holds images that are not read: %s", name, folder, counted(others))
         self._last_order: tuple[int, npt.NDArray[np.intp]] | None = None
 
     def _add_answers(
@@ -355,12 +361,17 @@ def _smallest_test(scale: int) -> int:
 
 
 def _decode_all(
-    dataroot_H: Path, dataroot_L: Path | None, scale: int, n_channels: Literal[1, 3], option: str
+    dataroot_H: Path,
+    dataroot_L: Path | None,
+    scale: int,
+    n_channels: Literal[1, 3],
+    option: str,
+    template: str | None,
 ) -> tuple[list[Pair], list[str]]:
     """Decode every file once, a few at a time, keeping only the sizes; bad pairs become problems."""
     if dataroot_L is not None and is_prepared(dataroot_L):
         raise DataError(f"{option}.dataroot_L: {dataroot_L} is a prepared folder: name it as dataroot_H, for both")
-    pairs, problems = find_pairs(dataroot_H, dataroot_L, scale, option)
+    pairs, problems = find_pairs(dataroot_H, dataroot_L, scale, option, template)
     if len(pairs) > _CHECKED_SILENTLY:
         LOGGER.info("%s: reading %d images to check them", option, len(pairs))
 

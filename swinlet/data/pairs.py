@@ -6,8 +6,9 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from swinlet.data.mixture import refuse_mixture, without_high_ending
 from swinlet.errors import DataError
-from swinlet.utils.image_io import counted, left_out, list_images
+from swinlet.utils.image_io import list_images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 Size = tuple[int, int]  # height, width
 
 _LISTED_IN_ERROR, _LISTED_IN_WARNING = 20, 5  # problems
+# Of L files, after the name of the H file; {} is the scale. DIV2K: x4, x4m, x4d, x4w.
+_LOW_ENDINGS = ("x{}", "_x{}", "x{}m", "x{}d", "x{}w", "_LR", "_lr", "LR", "_LRx{}", "_LR_x{}", "_LRbicx{}")
 LOGGER = logging.getLogger("swinlet")
 
 
@@ -45,24 +48,35 @@ class Pair(NamedTuple):
 
 
 def find_pairs(
-    dataroot_H: Path, dataroot_L: Path | None, scale: int | None, option: str
+    dataroot_H: Path, dataroot_L: Path | None, scale: int | None, option: str, template: str | None = None
 ) -> tuple[list[Pair], list[str]]:
     """Pair the images of two folders by name, or list those of one.
 
     Args:
         dataroot_H, dataroot_L, scale: as those of ``DatasetSR``; without L, the scale does not matter.
         option: section of the option file, for messages.
+        template: ``filename_tmpl`` of ``DatasetSR``.
 
     Returns:
         The pairs, in the order of their paths, and what has no partner or several.
 
     Raises:
-        DataError: a folder is missing, or holds no image.
+        DataError: a folder is missing, holds no image, or HR and LR images of the same pictures.
     """
     high = _list_by_name(dataroot_H, f"{option}.dataroot_H")
+    refuse_mixture((path for paths in high.values() for path in paths), option)
     if dataroot_L is None:
         return _alone(high), []
-    return _pair_by_name(high, _list_by_name(dataroot_L, f"{option}.dataroot_L"), scale)
+    return _pair_by_name(high, _list_by_name(dataroot_L, f"{option}.dataroot_L"), scale, template)
+
+
+def _low_names(name: str, scale: int | None, template: str | None) -> list[str]:
+    """The names that the L file of an H file may have: relative paths without suffix."""
+    folder, slash, stem = name.rpartition("/")
+    if template is not None:
+        return [f"{folder}{slash}{template.replace('{}', stem)}"]
+    stems = dict.fromkeys((stem, without_high_ending(stem)))
+    return [f"{folder}{slash}{it}{ending}" for it in stems for ending in ("", *(e.format(scale) for e in _LOW_ENDINGS))]
 
 
 def _list_by_name(root: Path, option: str) -> dict[str, list[Path]]:
@@ -73,8 +87,6 @@ def _list_by_name(root: Path, option: str) -> dict[str, list[Path]]:
             files[path.relative_to(root).with_suffix("").as_posix()].append(path)
     except DataError as error:
         raise DataError(f"{option}: {error}") from error
-    if others := left_out(root):
-        LOGGER.warning("%s: left out, as such files are not read: %s", option, counted(others))
     return dict(files)
 
 
@@ -88,22 +100,24 @@ def _alone(high: dict[str, list[Path]]) -> list[Pair]:
 
 
 def _pair_by_name(
-    high: dict[str, list[Path]], low: dict[str, list[Path]], scale: int | None
+    high: dict[str, list[Path]], low: dict[str, list[Path]], scale: int | None, template: str | None
 ) -> tuple[list[Pair], list[str]]:
     """Pair what has exactly one partner; the problems say what has none or several."""
     pairs: list[Pair] = []
     problems: list[str] = []
+    wanted = {name: _low_names(name, scale, template) for name in high}
     claims: defaultdict[str, list[Path]] = defaultdict(list)
     for name, H_paths in high.items():
-        for wanted in (name, f"{name}x{scale}"):
-            claims[wanted] += H_paths
+        for low_name in wanted[name]:
+            claims[low_name] += H_paths
     for name, H_paths in high.items():
-        found = [wanted for wanted in (name, f"{name}x{scale}") if wanted in low]
-        L_paths = [path for wanted in found for path in low[wanted]]
-        rivals = {path for wanted in found for path in claims[wanted]}.union(H_paths)
+        found = [low_name for low_name in wanted[name] if low_name in low]
+        L_paths = [path for low_name in found for path in low[low_name]]
+        rivals = {path for low_name in found for path in claims[low_name]}.union(H_paths)
         if not found:
-            reason = f"no low-resolution image named {name}.* or {name}x{scale}.*"
-            problems += [f"{path}: {reason}" for path in H_paths]
+            named = " or ".join(f"{low_name}.*" for low_name in wanted[name][:2])
+            advice = " (or other usual endings; name yours with filename_tmpl)" if template is None else ""
+            problems += [f"{path}: no low-resolution image named {named}{advice}" for path in H_paths]
         elif len(rivals) > 1 or len(L_paths) > 1:
             others = ", ".join(str(path) for path in [*sorted(rivals - {H_paths[0]}), *L_paths])
             problems.append(f"{H_paths[0]}: ambiguous, by its name it goes with {others}")

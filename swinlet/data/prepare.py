@@ -15,6 +15,7 @@ from swinlet.data.pairs import find_pairs, report_problems
 from swinlet.data.prepare_image import Preparer, Request
 from swinlet.data.prepared import ARRAYS, INDEX, LOCK, ArrayFile, Image, Index
 from swinlet.errors import DataError, OptionError
+from swinlet.options.schema import file_name_template
 from swinlet.utils.console import LOGGER, ProgressBar
 from swinlet.utils.files import locked, write_text
 from swinlet.utils.image_io import list_images
@@ -24,7 +25,13 @@ R = TypeVar("R")
 
 
 def prepare_request(
-    images: Path, low: Path | None, scale: int | None, n_channels: int, on_bad_image: str, workers: int | None
+    images: Path,
+    low: Path | None,
+    scale: int | None,
+    n_channels: int,
+    on_bad_image: str,
+    workers: int | None,
+    filename_tmpl: str | None = None,
 ) -> Request:
     """What the command line asks for.
 
@@ -40,10 +47,15 @@ def prepare_request(
         raise OptionError(f"--on-bad-image {on_bad_image}: use error or skip")
     if low is not None and scale is None:
         raise OptionError("--low needs --scale: which scale have these images?")
+    if filename_tmpl is not None:
+        try:
+            file_name_template(filename_tmpl)
+        except ValueError as error:
+            raise OptionError(f"--filename-tmpl {filename_tmpl}: {error}") from error
     for folder in (images, low):
         if folder is not None:
             list_images(folder)
-    return Request(images, low, scale, n_channels, on_bad_image, workers)
+    return Request(images, low, scale, n_channels, on_bad_image, workers, filename_tmpl=filename_tmpl)
 
 
 def prepare(request: Request, out: Path | None, bar: ProgressBar) -> Index:
@@ -88,7 +100,9 @@ def fill(request: Request, out: Path, bar: ProgressBar, old: Index | None) -> In
     Raises:
         DataError, OSError: as ``prepare``.
     """
-    pairs, problems = find_pairs(request.dataroot_H, request.dataroot_L, request.scale, request.option)
+    pairs, problems = find_pairs(
+        request.dataroot_H, request.dataroot_L, request.scale, request.option, request.filename_tmpl
+    )
     listed = _listed(request.dataroot_H), _listed(request.dataroot_L)
     known = {image.high.path: image for image in old.images} if old else {}
     checksums = {array.file: array.sha256 for array in prepared.array_files(old)} if old else {}

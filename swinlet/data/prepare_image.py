@@ -36,6 +36,7 @@ class Request:
         on_bad_image: "error" writes no index if an image is bad; "skip" leaves it out and logs one warning.
         workers: threads; None: one for each processor.
         option: what the user gave, for messages.
+        filename_tmpl: as of ``DatasetSR``.
     """
 
     dataroot_H: Path
@@ -45,6 +46,7 @@ class Request:
     on_bad_image: Literal["error", "skip"] = "error"
     workers: int | None = None
     option: str = "swinlet prepare"
+    filename_tmpl: str | None = None
 
 
 class _Decoded(NamedTuple):

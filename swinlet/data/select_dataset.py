@@ -74,6 +74,7 @@ def _define(opt: Options, phase: Phase, section: DatasetOptions) -> DatasetSR:
         prepared=cached(section, scale, opt.n_channels, option),
         dataroot_T=section.dataroot_T if phase == "train" and opt.teacher_is_stored else None,
         features=opt.train.feature_taps if opt.features_are_stored else (),
+        filename_tmpl=section.filename_tmpl,
     )
     LOGGER.info("%s (%s): %d images of %s", option, section.name, len(dataset), section.dataroot_H)
     return dataset

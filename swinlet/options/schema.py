@@ -123,6 +123,16 @@ def _can_be_written(name: str) -> bool:
         return False
 
 
+def file_name_template(value: str) -> str:
+    """``filename_tmpl`` of BasicSR: a file name with one {} for that of the HR file."""
+    if value.count("{}") != 1 or re.search(r"[{}/\\\x00-\x1f]", value.replace("{}", "")) or not _can_be_written(value):
+        raise ValueError('must be a file name with one {}, which stands for the name of the HR file, such as "{}x4"')
+    return value
+
+
+FileNameTemplate = Annotated[str, AfterValidator(file_name_template)]
+
+
 def _folder_name(value: str) -> str:
     """The task becomes a folder name below ``path.root``; it must not lead elsewhere."""
     bad = re.search(r'[\\/:*?"<>|\x00-\x1f]', value) or not _can_be_written(value)
@@ -227,6 +237,11 @@ class DatasetOptions(Section):
     )
     dataroot_L: OptionalPath = Field(
         default=None, description="Folder with low-resolution images of the same names; without it, MATLAB bicubic."
+    )
+    filename_tmpl: FileNameTemplate | None = Field(
+        default=None,
+        description='Name of the LR file, without suffix, where {} is that of the HR file, such as "{}x4"; '
+        "without it the usual names are tried.",
     )
     dataroot_T: OptionalPath = Field(
         default=None, description="Folder of swinlet teach: the teacher's images, and features, are read from it."
