@@ -3,7 +3,7 @@
 import bisect
 import math
 
-from swinlet.options import TrainOptions
+from swinlet.options import Options, TrainOptions
 
 
 def learning_rate(train: TrainOptions, step: int) -> float:
@@ -64,3 +64,13 @@ def _growing_cycle(period: int, growth: int, step: int) -> float:
 def feature_loss_is_on(train: TrainOptions, step: int) -> bool:
     """Whether iteration ``step`` has reached ``start_feature_iter``."""
     return step >= train.start_feature_iter
+
+
+def ema_decay(opt: Options, step: int) -> float:
+    """Decay of the EMA in iteration ``step``: ``E_decay``, while it warms up at most (1 + step) / (10 + step).
+
+    So the average follows closely at first, and does not remember the first weights; TensorFlow's
+    ``ExponentialMovingAverage`` with ``num_updates`` does the same.
+    """
+    decay = opt.train.E_decay
+    return min(decay, (1 + step) / (10 + step)) if opt.ema_warms_up else decay

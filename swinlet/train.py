@@ -1,7 +1,7 @@
 """The training loop: from options to a trained student. Read it top to bottom."""
 
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from signal import Signals
 from typing import Any, Literal, cast
@@ -30,6 +30,10 @@ LOGGER = logging.getLogger("swinlet")
 
 # Options without which a run is another run.
 IDENTITY = ("scale:", "n_channels:", "train.distillation_type:", "train.feature_pairs:", "train.feature_taps:")
+
+
+_FAR_BEHIND = 1.0  # dB of the EMA behind the student; usually it is ahead
+_FORGOTTEN = 0.05  # share of the first weights in an EMA that does not matter any more
 
 
 def train(opt: Options) -> bool:
@@ -127,7 +131,10 @@ class Testing:
     def run(self, step: int, bar: TrainingBar) -> None:
         """Test, and keep the weights that would be deployed if they are the best so far."""
         epoch = epoch_of(step, self._opt, self._train_set)
-        deployed = [report_test(self._model, phase, self._log, bar, step, epoch) for phase in self._phases]
+        tables = [report_test(self._model, phase, self._log, bar, step, epoch) for phase in self._phases]
+        deployed = [table[0] for table in tables]
+        if text := lagging_average(tables[-1]):
+            LOGGER.warning("%s", text)
         if self._best is not None:
             self._best.offer(step, deployed[-1])
 
@@ -266,9 +273,23 @@ def describe(model: ModelPlain, opt: Options, train_set: DatasetSR, start: int) 
         alone = "" if opt.teacher_is_asked else ": no teacher network"
         answers = f"stored {what} of {train_set.teacher.kind} {train_set.teacher.file}{alone}"
         LOGGER.info("teacher: %s; distillation: %s", answers, label)
+    for text in remarks(opt):
+        LOGGER.warning("%s", text)
     unused = keys_without_effect(opt, model.processes.count)
     if unused:
         LOGGER.warning("keys without effect: %s", "; ".join(unused))
+
+
+def remarks(opt: Options) -> Iterator[str]:
+    """What is allowed, and will probably disappoint."""
+    if opt.datasets.test is None and opt.datasets.val is None:
+        yield "no scores: neither datasets.test nor datasets.val is set, and losses alone do not tell how good it gets"
+    left = opt.train.E_decay**opt.train.total_iter
+    if not opt.ema_warms_up and left > _FORGOTTEN:
+        yield (
+            f"train.total_iter {opt.train.total_iter} is short for train.E_decay {opt.train.E_decay:g}: at the end "
+            f"{left:.0%} of the EMA are the weights that it started from. Lower E_decay, or set train.E_warmup to true"
+        )
 
 
 def status(model: ModelPlain) -> str:
@@ -366,8 +387,21 @@ class Checkpoints:
             LOGGER.warning("iteration %d could not be saved: %s", step, error)
 
 
-def report_test(model: ModelPlain, test: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int) -> Scores:
-    """Scores, and for the test set pictures, of the images; returns the scores of the deployed weights."""
+def lagging_average(table: Sequence[Scores]) -> str | None:
+    """What to say of an EMA that is far behind its student."""
+    psnr = {scores.label: scores.mean("psnr_y") for scores in table}
+    if "E" not in psnr or psnr["G"] - psnr["E"] < _FAR_BEHIND:
+        return None
+    return (
+        f"the moving average (E) is {psnr['G'] - psnr['E']:.1f} dB behind the student (G), whose earlier weights it "
+        "still remembers, and it is what is deployed: train longer, lower train.E_decay, or set train.E_warmup to true"
+    )
+
+
+def report_test(
+    model: ModelPlain, test: TestPhase, log: RunLog, bar: TrainingBar, step: int, epoch: int
+) -> list[Scores]:
+    """Scores, and for the test set pictures, of the images; those of the deployed weights come first."""
     with bar.pause():
         table = test.run(model, step, log.picture if test.name == "test" else None)
     on, folder = ("", "") if test.name == "test" else (f" on {test.name}", f"{test.name}/")
@@ -385,7 +419,7 @@ def report_test(model: ModelPlain, test: TestPhase, log: RunLog, bar: TrainingBa
         parts = [f"{name} {value['psnr_rgb']:.2f}dB (RGB), {value['psnr_y']:.2f}dB (Y)" for name, value in values]
         LOGGER.info("    %s: %s", image, "; ".join(parts))
     bar.show_score(f"PSNR {table[0].mean('psnr_rgb'):.2f} dB")
-    return table[0]
+    return table
 
 
 def report_comparison(model: ModelPlain, test: TestPhase, log: RunLog, step: int) -> None:

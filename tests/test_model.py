@@ -14,6 +14,8 @@ from swinlet.kernels.library import PathChoice
 from swinlet.models import model_plain
 from swinlet.models.optimizer import load_moments
 from swinlet.models.transformer import DropPath
+from swinlet.options import parse_options
+from swinlet.schedules import ema_decay
 from swinlet.utils import device
 from tests.golden import TRAININGS, Golden, read_golden
 
@@ -91,7 +93,7 @@ def golden_options(shared: Path, golden: Golden) -> dict[str, Any]:
     return {
         "gpu_ids": None,
         "netG": {"net_type": golden.metadata["net_type"], "drop_path_rate": 0.0, **golden.json("student")},
-        "train": golden.json("train"),
+        "train": golden.json("train") | {"E_warmup": False},
         "path": {"pretrained_netTeacher": str(shared / "golden" / "training" / "teacher.safetensors")},
     }
 
@@ -222,15 +224,28 @@ def test_adamw_decays_weights(tmp_path: Path) -> None:
     assert norms["adam"] != pytest.approx(norms["adamw"], abs=1e-4)
 
 
-def test_moving_average(tmp_path: Path) -> None:
-    model = swinlet.define_Model(options(tmp_path, E_decay=0.9))
+@pytest.mark.parametrize("reads_are_free", [True, False])
+@pytest.mark.parametrize(
+    ("step", "warmup", "decay"),
+    [(1, False, 0.9), (1, True, 2 / 11), (5, True, 6 / 15), (79, True, 80 / 89), (80, True, 0.9), (10**6, True, 0.9)],
+)
+def test_moving_average(tmp_path: Path, step: int, warmup: bool, decay: float, reads_are_free: bool) -> None:
+    model = swinlet.define_Model(options(tmp_path, E_decay=0.9, E_warmup=warmup))
     model.init_train()
+    model.reads_are_free = reads_are_free
     start = model.netG.conv_first.weight.detach().clone()
     assert torch.equal(model.netE.conv_first.weight, start)
     model.feed_data(batch())
-    model.optimize_parameters(1)
-    expected = 0.9 * start + 0.1 * model.netG.conv_first.weight
+    model.optimize_parameters(step)
+    expected = decay * start + (1 - decay) * model.netG.conv_first.weight
     torch.testing.assert_close(model.netE.conv_first.weight.detach(), expected.detach())
+
+
+def test_an_average_that_is_given_is_not_warmed_up(tmp_path: Path) -> None:
+    tree = options(tmp_path, E_decay=0.9)
+    assert ema_decay(parse_options(tree), 1) == 2 / 11  # the default
+    tree["path"]["pretrained_netE"] = "E.pth"
+    assert ema_decay(parse_options(tree), 1) == 0.9
 
 
 def test_test_shows_the_average_and_leaves_training_as_it_was(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from torch import nn
 import swinlet
 from swinlet.errors import OptionError
 from swinlet.models.network_swinir import SwinIR, reflect_to_multiple
+from swinlet.models.select_network import define_G
+from swinlet.options.names import PRESETS
 from tests.golden import NETWORKS as GOLDEN_NETWORKS
 from tests.golden import read_golden
 
@@ -234,3 +236,43 @@ class TestInitialisation:
         assert ours.get_submodule("layers.0.residual_group.blocks.0.attn.qkv").weight.std().item() == pytest.approx(
             0.02, rel=0.15
         )
+
+
+@pytest.mark.parametrize("net_type", ["swinir", "swinir_student", "swinir_student_v2"])
+def test_the_table_of_presets_is_what_networks_have(net_type: str) -> None:
+    preset = dict(PRESETS[net_type])
+    preset["num_heads"] = (preset["num_heads"],) * len(preset["depths"])
+    assert define_G({"net_type": net_type}).config == preset
+
+
+@pytest.mark.parametrize(
+    ("given", "heads"),
+    [
+        ({"depths": [2, 2]}, (6, 6)),
+        ({"depths": [2, 2, 1], "num_heads": 4}, (4, 4, 4)),
+        ({"num_heads": 3}, (3, 3, 3, 3)),
+        ({"depths": [1, 1], "num_heads": [2, 3]}, (2, 3)),
+    ],
+)
+def test_one_number_of_heads_serves_for_all(given: dict[str, Any], heads: tuple[int, ...]) -> None:
+    assert define_G({"net_type": "swinir_student", **given}).config["num_heads"] == heads
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"embed_dim": 50},
+            "netG.embed_dim: 50 is not a multiple of every entry of num_heads [6, 6, 6, 6] (num_heads: the default)",
+        ),
+        ({"num_heads": [6, 6]}, "netG.num_heads: 2 entries for 4 entries of depths (depths: the default)"),
+        ({"num_heads": 7}, "num_heads [7, 7, 7, 7] (embed_dim: the default)"),
+        ({"depths": [2, 2], "num_heads": [6]}, "netG.num_heads: 1 entries for 2 entries of depths"),
+        ({"upsampler": ""}, "netG.upsampler: '' does not enlarge, but upscale is 4 (upscale: the default)"),
+    ],
+)
+def test_messages_tell_which_values_are_defaults(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        define_G({"net_type": "swinir_student", **given})
+    assert message in str(caught.value)
+    assert ("default" in message) == ("default" in str(caught.value))

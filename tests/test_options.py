@@ -786,3 +786,58 @@ def test_templates_of_file_names(template: str) -> None:
     assert "datasets.train.filename_tmpl: must be a file name with one {}" in message
     tree["datasets"]["train"]["filename_tmpl"] = "{}x4"
     assert parse_options(tree).datasets.train.filename_tmpl == "{}x4"
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        (
+            {"train": {"distillation_type": "respons"}},
+            "train.distillation_type: must be one of * did you mean response?",
+        ),
+        (
+            {"train": {"distillation_type": ["fakd", "featur"]}},
+            "distillation_type.1: must be one of * did you mean feature?",
+        ),
+        (
+            {"train": {"distillation": {"respons": {}}}},
+            "train.distillation.respons: unknown key, did you mean response?",
+        ),
+        ({"netG": {"net_type": "SwinIR_studnet"}}, "netG.net_type: must be one of * did you mean swinir_student?"),
+        (
+            {"datasets": {"train": {"dataroot_H": "x", "dataset_type": "sr2"}}},
+            "dataset_type: must be one of sr, did you mean sr?",
+        ),
+        ({"model": "plane"}, "model: must be one of plain, did you mean plain?"),
+    ],
+)
+def test_mistyped_names_get_the_nearest(tree: dict[str, Any], message: str) -> None:
+    text = error_of(lambda: parse_options(tree))
+    assert text is not None
+    start, _, end = message.partition("*")
+    assert start in text
+    assert end in text
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        (
+            {"scale": 3, "datasets": {"train": {"dataroot_H": "x", "H_size": 64}}},
+            "H_size: 64 is not a multiple of scale 3 (",
+        ),
+        (
+            {"datasets": {"train": {"dataroot_H": "x", "H_size": 98}}},
+            "98 is not a multiple of scale 4 (scale is 4 by default)",
+        ),
+        (
+            {"datasets": {"train": {"dataroot_H": "x"}}, "train": {"gradient_accumulation_steps": 33}},
+            "33 parts of 32 patches (datasets.train.dataloader_batch_size is 32 by default)",
+        ),
+    ],
+)
+def test_conflicts_with_defaults_say_so(tree: dict[str, Any], message: str) -> None:
+    text = error_of(lambda: parse_options(tree))
+    assert text is not None
+    assert message.removesuffix(" (") in text
+    assert ("by default" in text) == ("by default" in message)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from swinlet.errors import OptionError
+from swinlet.options import keys_without_effect
 from swinlet.study.plan import parse_shard, plan_runs
 from swinlet.study.spec import Study, load_study
 from tests.small_run import tree
@@ -89,7 +90,7 @@ def test_options_of_a_run(tmp_path: Path) -> None:
 
 def test_another_teacher_has_no_stored_answers(tmp_path: Path) -> None:
     stored = {"datasets.train.dataroot_T": "answers"}
-    run = plan_runs(load(tmp_path, options=stored))[0]
+    run = next(run for run in plan_runs(load(tmp_path, options=stored)) if run.variant.options.train.needs_teacher)
     opt = run.options(7, Path("W.safetensors"))
     assert opt.path.teachers == (Path("W.safetensors"),)
     assert opt.datasets.train is not None
@@ -97,6 +98,15 @@ def test_another_teacher_has_no_stored_answers(tmp_path: Path) -> None:
     own = run.options(7).datasets.train
     assert own is not None
     assert own.dataroot_T == Path("answers")
+
+
+def test_keys_of_the_base_that_serve_other_variants_are_left_out(tmp_path: Path) -> None:
+    base = tree(Path("photos"), Path("root"), Path("T.pth"), feature_pairs=[[0, 0], [1, 1]])
+    own = {"options": {"train.distillation_type": "none", "train.start_feature_iter": 3}}
+    runs = {run.variant.name: run.options(6) for run in plan_runs(load(tmp_path, base, variants=variants(own=own)))}
+    assert keys_without_effect(runs["none"]) == []
+    assert runs["none"].path.teachers == ()
+    assert [text.partition(" ")[0] for text in keys_without_effect(runs["own"])] == ["train.start_feature_iter"]
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "1/0", "a/b", "-1/2", "1/2/3", ""])

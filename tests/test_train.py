@@ -18,10 +18,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from swinlet.data.select_dataset import define_Dataset
 from swinlet.errors import CheckpointError, DataError, OptionError, TrainingError
+from swinlet.metrics import Scores
 from swinlet.models.select_model import define_Model
 from swinlet.models.select_network import define_G
 from swinlet.options import load_options, parse_options
-from swinlet.train import train
+from swinlet.train import lagging_average, remarks, train
 from swinlet.utils.processes import Processes
 from swinlet.validation import TestPhase
 from swinlet.weights import recorded_network
@@ -482,3 +483,50 @@ def test_keys_newer_than_the_checkpoint_are_no_change(
     (warning,) = [record.getMessage() for record in caplog.records if "options that differ" in record.getMessage()]
     changes = warning.partition(": ")[2].split("; ")
     assert changes == ["train.distillation.fakd.weight: null -> 2.0", "train.total_iter: 2 -> 4"]
+
+
+class TestRemarks:
+    def test_no_scores(self, photos: Path, tmp_path: Path) -> None:
+        opt = options(photos, tmp_path)
+        assert list(remarks(opt)) == []
+        without = opt.model_copy(update={"datasets": opt.datasets.model_copy(update={"test": None})})
+        assert [text.partition(":")[0] for text in remarks(without)] == ["no scores"]
+        val = opt.datasets.model_copy(update={"test": None, "val": opt.datasets.test})
+        assert list(remarks(opt.model_copy(update={"datasets": val}))) == []
+
+    @pytest.mark.parametrize(
+        ("train", "said"),
+        [
+            ({"E_warmup": False, "total_iter": 300}, "300 is short for train.E_decay 0.999: at the end 74% of the EMA"),
+            (
+                {"E_warmup": False, "total_iter": 2000},
+                "2000 is short for train.E_decay 0.999: at the end 14% of the EMA",
+            ),
+            ({"E_warmup": False, "total_iter": 4000}, None),
+            ({"E_warmup": False, "total_iter": 300, "E_decay": 0.98}, None),
+            ({"E_warmup": False, "total_iter": 300, "E_decay": 0}, None),
+            ({"total_iter": 300}, None),
+        ],
+    )
+    def test_short_runs(self, photos: Path, tmp_path: Path, train: dict[str, Any], said: str | None) -> None:
+        texts = list(remarks(options(photos, tmp_path, **train)))
+        assert len(texts) == (said is not None)
+        assert said is None or said in texts[0]
+
+    def test_an_average_far_behind(self) -> None:
+        def table(E: float, G: float) -> list[Scores]:
+            return [Scores(label, {"a": {"psnr_y": value}}) for label, value in (("E", E), ("G", G))]
+
+        assert lagging_average(table(22.0, 22.9)) is None
+        assert lagging_average(table(25.0, 22.9)) is None
+        assert lagging_average(table(25.0, 22.9)[1:]) is None
+        text = lagging_average(table(10.8, 22.8))
+        assert text is not None
+        assert "(E) is 12.0 dB behind the student (G)" in text
+
+    def test_they_are_logged(self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("swinlet.train._FAR_BEHIND", -100)
+        train(options(photos, tmp_path, E_warmup=False))
+        log = (tmp_path / "run" / "train.log").read_text()
+        assert "6 is short for train.E_decay 0.999: at the end 99% of the EMA" in log
+        assert log.count("dB behind the student (G)") == 2  # at each test

@@ -59,6 +59,8 @@ def disagreements(
     """
     dim = found["embed_dim"]
     decided: dict[str, Any] = {name: value for name, value in given.items() if name not in NOT_IN_WEIGHTS}
+    if isinstance(heads := decided.get("num_heads"), int):
+        decided["num_heads"] = (heads,) * len(found["depths"])
     # One enlarging convolution serves x2 and x3.
     if found["upsampler"] == "nearest+conv" and {found["upscale"], decided.get("upscale")} == {2, 3}:
         decided.pop("upscale", None)

@@ -30,7 +30,7 @@ from swinlet.models.select_network import check_recorded, define_G
 from swinlet.models.select_teacher import define_teacher, open_teacher
 from swinlet.models.transformer import DropPath
 from swinlet.options import Options, PathOptions, Precision
-from swinlet.schedules import learning_rate
+from swinlet.schedules import ema_decay, learning_rate
 from swinlet.utils.device import autocast, join_processes, make_accelerator, teacher_precision
 from swinlet.weights import WeightFile, load_into, read_pth, read_weight_file
 
@@ -81,7 +81,6 @@ class ModelPlain:
         if opt.train.E_decay > 0:
             self.netE = copy.deepcopy(self.netG).requires_grad_(False).eval().to(self.device)
         self.netP: Translator | None = self._distillation.translator
-        self._average = cast("_Average", get_ema_multi_avg_fn(opt.train.E_decay))
         task = TrainingTask(
             opt.train, self.netG, self._distillation, self._ask_network, teacher_is_stored=opt.teacher_is_stored
         )
@@ -175,7 +174,7 @@ class ModelPlain:
         self._is_good = self._outcome.isfinite().all()
         self._step_optimizer(step)
         self._regularize(step)
-        self._follow()
+        self._update_ema(step)
         self.updated = step
 
     def _differentiate(self, step: int) -> dict[str, Tensor]:
@@ -275,18 +274,19 @@ class ModelPlain:
         if self._is_fused:
             cast("Any", optimizer).found_inf = (~self._is_good).float()
 
-    def _follow(self) -> None:
-        """Move the average towards the student."""
+    def _update_ema(self, step: int) -> None:
+        """Move the average towards the student, unless the step was skipped."""
         if self.netE is None:
             return
+        decay = ema_decay(self.opt, step)
         if self.reads_are_free:
             if self._is_good:
-                self._average(self._averages, self._averaged, 0)
+                cast("_Average", get_ema_multi_avg_fn(decay))(self._averages, self._averaged, 0)
             return
         on_all = cast("Any", torch)  # functions that torch keeps private, and has no replacement for
         with torch.no_grad():
             way = on_all._foreach_sub(self._averaged, self._averages)
-            on_all._foreach_mul_(way, (1 - self.opt.train.E_decay) * self._is_good)
+            on_all._foreach_mul_(way, (1 - decay) * self._is_good)
             on_all._foreach_add_(self._averages, way)
 
     def _ask_teacher(self, step: int, here: slice) -> tuple[Tensor | None, list[Tensor]]:

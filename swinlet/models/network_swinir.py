@@ -119,7 +119,7 @@ class SwinIR(ImageNetwork):
         img_range: factor on the mean-free image before the network (1 or 255).
         depths: number of Swin Transformer blocks in each RSTB.
         embed_dim: width, a multiple of every entry of ``num_heads``.
-        num_heads: attention heads in each RSTB.
+        num_heads: attention heads in each RSTB; one number serves for all.
         mlp_ratio: hidden width of the MLPs over ``embed_dim``.
         upsampler: "pixelshuffle" (classical), "pixelshuffledirect" (lightweight), "nearest+conv" (real-world),
             "" (no upsampling: denoising, JPEG; needs ``upscale=1``).
@@ -154,7 +154,7 @@ class SwinIR(ImageNetwork):
         img_range: float = 1.0,
         depths: Sequence[int] = (6, 6, 6, 6, 6, 6),
         embed_dim: int = 180,
-        num_heads: Sequence[int] = (6, 6, 6, 6, 6, 6),
+        num_heads: int | Sequence[int] = 6,
         mlp_ratio: float = 2.0,
         upsampler: Upsampler = "pixelshuffle",
         resi_connection: Literal["1conv", "3conv"] = "1conv",
@@ -172,7 +172,7 @@ class SwinIR(ImageNetwork):
             "img_range": img_range,
             "depths": tuple(depths),
             "embed_dim": embed_dim,
-            "num_heads": tuple(num_heads),
+            "num_heads": (num_heads,) * len(depths) if isinstance(num_heads, int) else tuple(num_heads),
             "mlp_ratio": mlp_ratio,
             "upsampler": upsampler,
             "resi_connection": resi_connection,

@@ -1,5 +1,6 @@
 """From a network's name in the option file to the network."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ from swinlet.errors import CheckpointError, OptionError
 from swinlet.models.init import init_weights
 from swinlet.models.network_swinir import SwinIR
 from swinlet.options import NetworkOptions, Options, parse_section
-from swinlet.options.names import NETWORKS, named_class
+from swinlet.options.names import NETWORKS, PRESETS, named_class
 from swinlet.weights import Recorded
 
 # Keys of a network section that say how the network starts rather than what it is.
@@ -28,13 +29,20 @@ def define_G(opt: NetworkOptions | Options | Mapping[str, Any], section: str = "
         opt = opt.completed(opt.netG)
     elif not isinstance(opt, NetworkOptions):
         opt = parse_section(NetworkOptions, opt, section)
+    given = given_config(opt)
     try:
-        network = select_network(opt.net_type)(**given_config(opt))
+        network = select_network(opt.net_type)(**given)
         init_weights(network, opt.init_type, opt.init_gain)
     except ValueError as error:
-        lines = [f"{section}.{fault}" for fault in str(error).split("; ")]
+        lines = [f"{section}.{fault}{_defaults_in(fault, given)}" for fault in str(error).split("; ")]
         raise OptionError("\n".join(lines)) from error
     return network
+
+
+def _defaults_in(fault: str, given: Mapping[str, Any]) -> str:
+    """Which of the keys that a fault names are nowhere in the option file."""
+    defaults = [name for name in PRESETS["swinir"] if re.search(rf"\b{name}\b", fault) and name not in given]
+    return f" ({' and '.join(defaults)}: the default)" if defaults else ""
 
 
 def select_network(net_type: str) -> type[SwinIR]:

@@ -172,3 +172,6 @@ def _training(opt: Options) -> Iterator[str]:
         yield "path.pretrained_optimizerG (train.G_optimizer_reuse is false)"
     if opt.path.pretrained_netE is not None and train.E_decay == 0:
         yield "path.pretrained_netE (train.E_decay is 0)"
+    for name in _given(train, ("E_warmup",)) if not (train.E_decay and opt.ema_warms_up) else ():
+        reason = "path.pretrained_netE is what the EMA starts from" if train.E_decay else "E_decay is 0"
+        yield f"train.{name} ({reason})"

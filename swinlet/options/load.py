@@ -156,7 +156,7 @@ def _validate(kind: type[SectionT], data: object) -> tuple[SectionT | None, list
                 for conflict in conflicts.conflicts:
                     keys = [(*section_path, *key.split(".")) for key in conflict.keys]
                     if not any(key[: len(path)] == path for key in keys for path in taken):
-                        faults[f"{_show(keys[0])}: {conflict.text}"] = None
+                        faults[f"{_show(keys[0])}: {conflict.text}{_defaults_among(kind, tree, keys)}"] = None
                     taken += [key for key in keys if _take(tree, key) == key]
             else:
                 path = _resolve(kind, detail)[1]
@@ -166,6 +166,18 @@ def _validate(kind: type[SectionT], data: object) -> tuple[SectionT | None, list
                 taken += [gone] if gone else []
         if len(taken) == taken_before:
             return None, list(faults)
+
+
+def _defaults_among(kind: type[Section], tree: object, keys: Sequence[KeyPath]) -> str:
+    """Which keys of a conflict nobody wrote: their defaults take part in it."""
+    defaults: list[str] = []
+    for path in keys:
+        field, node = _field(kind, path), tree
+        for key in path:
+            node = cast("dict[str, Any]", node).get(key) if isinstance(node, dict) else None
+        if node is None and field is not None and isinstance(field.default, int | float | str) and field.default != "":
+            defaults.append(f"{_show(path)} is {json.dumps(field.default)} by default")
+    return f" ({', '.join(defaults)})" if defaults else ""
 
 
 def _is_echo(detail: ErrorDetails) -> bool:

@@ -4,6 +4,7 @@ The one table to extend for a new network, distillation type, dataset or model. 
 options can be checked, and completed by editors, without importing torch.
 """
 
+import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any, Literal, NamedTuple
@@ -17,6 +18,32 @@ NETWORKS = {
     "swinir_student": "swinlet.models.network_swinir_student.SwinIRStudent",
     "swinir_student_v2": "swinlet.models.network_swinir_student_v2.SwinIRStudentV2",
 }
+
+_SWINIR: dict[str, Any] = {
+    "upscale": 4,
+    "in_chans": 3,
+    "img_size": 64,
+    "window_size": 8,
+    "img_range": 1.0,
+    "depths": (6, 6, 6, 6, 6, 6),
+    "embed_dim": 180,
+    "num_heads": 6,
+    "mlp_ratio": 2.0,
+    "upsampler": "pixelshuffle",
+    "resi_connection": "1conv",
+    "qkv_bias": True,
+    "patch_norm": True,
+    "ape": False,
+    "drop_path_rate": 0.1,
+}
+_STUDENT = _SWINIR | {"embed_dim": 60, "depths": (4, 4, 4, 4)}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "swinir": _SWINIR,
+    "swinir_student": _STUDENT,
+    "swinir_student_v2": _STUDENT,
+}
+"""What the keys of a network section are where they are left out, by ``net_type``; scale and channels: of the run."""
 
 Needs = Literal["nothing", "images", "features", "network"]
 
@@ -66,7 +93,9 @@ def named_class(table: Mapping[str, str | DistillationEntry], name: str) -> Any:
 def _among(table: Mapping[str, object]) -> AfterValidator:
     def check(name: str) -> str:
         if name not in table:
-            raise ValueError(f"must be one of {', '.join(table)}")
+            near = difflib.get_close_matches(name.lower(), table, n=1, cutoff=0.6)
+            meant = f", did you mean {near[0]}?" if near else ""
+            raise ValueError(f"must be one of {', '.join(table)}{meant}")
         return name
 
     return AfterValidator(check)

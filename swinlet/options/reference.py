@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from swinlet.options.names import PRESETS
 from swinlet.options.schema import Options
 
 _HEAD = """# Option keys
@@ -33,7 +34,21 @@ def markdown_reference() -> str:
         ("train.distillation.dukd", definitions["UpcyclingOptions"]),
         ("train.keep_checkpoints (`null`, the default: all stay)", definitions["KeepOptions"]),
     ]
-    return "\n".join([_HEAD, *(_table(title, section) for title, section in sections)])
+    return "\n".join([_HEAD, *(_table(title, section) for title, section in sections), _presets()])
+
+
+def _presets() -> str:
+    """What the keys of netG and netTeacher are where they are left out."""
+    head = f"| key | {' | '.join(f'`{name}`' for name in PRESETS)} |"
+    rows = [
+        f"| `{key}` | {' | '.join(f'`{json.dumps(preset[key])}`' for preset in PRESETS.values())} |"
+        for key in PRESETS["swinir"]
+    ]
+    text = (
+        "Keys of `netG` and `netTeacher` that are left out; `upscale` and `in_chans` are the run's `scale` and "
+        "`n_channels`. V2 differs in its blocks."
+    )
+    return "\n".join(["## Presets of `net_type`", "", text, "", head, "|---" * (len(PRESETS) + 1) + "|", *rows, ""])
 
 
 def _table(title: str, section: dict[str, Any]) -> str:

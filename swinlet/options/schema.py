@@ -109,6 +109,10 @@ FilePath = Annotated[Path, BeforeValidator(expand_path)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_expand_optional_path)]
 
 
+IntOrInts = Annotated[
+    Annotated[PositiveInt, Tag("single")] | Annotated[tuple[PositiveInt, ...], Field(min_length=1), Tag("list")],
+    Discriminator(_list_or_single),
+]
 PathOrPaths = Annotated[
     Annotated[FilePath, Tag("single")] | Annotated[tuple[FilePath, ...], Field(min_length=1), Tag("list")],
     Discriminator(_list_or_single),
@@ -293,7 +297,7 @@ class DatasetsOptions(Section):
 
 
 class NetworkOptions(Section):
-    """One SwinIR. Keys left out take the preset of ``net_type``."""
+    """One SwinIR. Keys left out take the preset of ``net_type`` (``PRESETS``)."""
 
     net_type: NetworkName = Field(
         default="swinir_student", description="Preset: swinir 180 wide 6x6, swinir_student(_v2) 60 wide 4x4."
@@ -307,8 +311,8 @@ class NetworkOptions(Section):
         default=None, description="Blocks in each RSTB."
     )
     embed_dim: PositiveInt | None = Field(default=None, description="Width.")
-    num_heads: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = Field(
-        default=None, description="Attention heads in each RSTB."
+    num_heads: IntOrInts | None = Field(
+        default=None, description="Attention heads in each RSTB; one number serves for all."
     )
     mlp_ratio: PositiveFloat | None = Field(default=None, description="Hidden width of the MLPs over embed_dim.")
     upsampler: Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""] | None = Field(
@@ -343,10 +347,6 @@ class NetworkOptions(Section):
 
 Precision = Literal["fp32", "bf16", "fp16"]
 LossType = Literal["l1", "l2", "l2sum", "charbonnier", "ssim"]
-IntOrInts = Annotated[
-    Annotated[PositiveInt, Tag("single")] | Annotated[tuple[PositiveInt, ...], Field(min_length=1), Tag("list")],
-    Discriminator(_list_or_single),
-]
 IntOrFloats = Annotated[
     Annotated[PositiveInt, Tag("single")] | Annotated[tuple[PositiveFloat, ...], Field(min_length=1), Tag("list")],
     Discriminator(_list_or_single),
@@ -483,6 +483,11 @@ class TrainOptions(Section):
     )
 
     E_decay: Fraction = Field(default=0.999, description="Decay of the EMA; 0: none.")
+    E_warmup: Bool = Field(
+        default=True,
+        description="The EMA follows faster at first: its decay is at most (1 + iteration) / (10 + iteration), unless "
+        "path.pretrained_netE is given. The reference: false.",
+    )
 
     G_optimizer_type: Literal["adam", "adamw"] = Field(default="adam", description="Optimiser.")
     G_optimizer_lr: PositiveFloat = Field(default=2e-4, description="Base learning rate.")
@@ -763,6 +768,11 @@ class Options(Section):
     def teacher_is_asked(self) -> bool:
         """Whether the teacher's network is needed: nothing is stored, or not all that is asked."""
         return self.train.needs("network") or (self.train.needs_teacher and not self.teacher_is_stored)
+
+    @property
+    def ema_warms_up(self) -> bool:
+        """Whether the EMA follows faster at first; one that starts from ``path.pretrained_netE`` keeps that longer."""
+        return self.train.E_warmup and self.path.pretrained_netE is None
 
     @property
     def starts_from_teacher(self) -> bool:

@@ -4,14 +4,14 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swinlet.checkpoint import SealedSet, newest_sealed
 from swinlet.errors import OptionError
-from swinlet.options import Options, changed_keys, load_options, parse_options
+from swinlet.options import Options, changed_keys, keys_without_effect, load_options, parse_options
 from swinlet.study.spec import Study, Variant
 from swinlet.utils.files import write_text
 from swinlet.utils.run_lock import LOCK_FILE
@@ -72,7 +72,7 @@ class Run:
         if teacher is not None:
             paths["pretrained_netTeacher"] = str(teacher)
             tree.get("datasets", {}).get("train", {}).pop("dataroot_T", None)
-        return parse_options(tree, self.name)
+        return _without_idle_keys(parse_options(tree, self.name), keep=[key for key, _ in self.variant.changes])
 
 
 def plan_runs(study: Study) -> tuple[Run, ...]:
@@ -215,9 +215,29 @@ def _changes_since(run: Run, options: Options) -> list[str]:
     sealed = newest_sealed(run.folder / "models", tell=lambda _: None)
     if sealed is not None and sealed.options:
         saved.append(_parsed(sealed.options, run))
-    new = options.model_dump(mode="json")
-    changes = [text for old in saved for text in changed_keys(old.model_dump(mode="json"), new)]
+    new = _without_idle_keys(options).model_dump(mode="json")
+    olds = [_without_idle_keys(old).model_dump(mode="json") for old in saved]
+    changes = [text for old in olds for text in changed_keys(old, new)]
     return list(dict.fromkeys(text for text in changes if not text.startswith("path.root:")))
+
+
+def _without_idle_keys(options: Options, keep: Collection[str] = ()) -> Options:
+    """Without keys that have no effect in this run: a base has some for other variants, and nobody need be warned.
+
+    Args:
+        options: of the run.
+        keep: keys that were written for this variant alone.
+    """
+    tree = options.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    for text in keys_without_effect(options):
+        path = text.partition(" ")[0]
+        *above, last = path.split(".")
+        node: Any = tree
+        for key in above:
+            node = node.get(key, {})
+        if path not in keep:
+            node.pop(last, None)
+    return parse_options(tree)
 
 
 def _parsed(options: dict[str, Any], run: Run) -> Options:
