@@ -1,6 +1,7 @@
-"""One run in a folder at a time: a lock file that says who has it.
+"""One run in a folder at a time.
 
-It is an ordinary file, made exclusively, as ``flock`` is missing on Windows and does nothing on many network drives.
+The lock is the system's (flock; on Windows LockFile), which ends with its owner, however that ends. A file beside it
+names the owner, for people: nothing is decided by it.
 """
 
 import contextlib
@@ -9,77 +10,37 @@ import json
 import logging
 import os
 import socket
-import threading
 import time
-import uuid
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any, cast
 
-import psutil
+from filelock import FileLock, Timeout
 from typing_extensions import Self
 
 from swinlet.errors import CheckpointError
-from swinlet.utils.files import refusal
+from swinlet.utils.files import MAX_RECORD, read_regular, refusal
 
 LOGGER = logging.getLogger("swinlet")
 
 LOCK_FILE = "run.lock"
-BEAT_SECONDS = 30.0
-"""How often the owner shows that it lives, by the time of the file."""
-
-OLD_SECONDS = 300.0
-"""After so long without a sign of life an owner that cannot be looked at counts as dead."""
-
-_SAME_START = 2.0  # seconds: clocks are set
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who holds a lock.
-
-    Attributes:
-        user, pid, host: as the host names them.
-        machine: tells machines, their starts and containers apart: only within one do process numbers say anything.
-        started: of the process, in seconds since 1970.
-        since: local time at which the lock was taken, for people.
-        token: of this lock alone.
-    """
-
-    user: str
-    pid: int
-    host: str
-    machine: str
-    started: float
-    since: str
-    token: str
-
-    @classmethod
-    def this_process(cls) -> Self:
-        """A new lock's."""
-        process = psutil.Process()
-        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        return cls(
-            _user(), process.pid, socket.gethostname(), _machine(), process.create_time(), since, uuid.uuid4().hex
-        )
-
-    def __str__(self) -> str:
-        return f"user {self.user}, process {self.pid} on {self.host}, since {self.since}"
+OWNER_FILE = "run.owner.json"
 
 
 class RunLock:
     """Holds a run's folder, which is made where it is missing; a context manager.
+
+    Forked processes, such as those that load images, do not hold it (filelock 4; with older versions they do until they
+    notice, within seconds, that the run has died).
 
     Args:
         folder: of the run.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / LOCK_FILE
-        self._owner = Owner.this_process()
-        self._content = json.dumps(asdict(self._owner)).encode()
-        self._released = threading.Event()
-        self._heart = threading.Thread(target=self._beat, daemon=True, name="run lock")
+        self._folder = folder
+        self._path, self._owner_file = folder / LOCK_FILE, folder / OWNER_FILE
+        self._lock = FileLock(self._path)
 
     def __enter__(self) -> Self:
         """Take the lock.
@@ -88,127 +49,82 @@ class RunLock:
             CheckpointError: another run has it, or the folder cannot be written.
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            while not self._make():
-                self._remove_stale()
+            while not self._take():
+                pass
+            if self._owner_file.exists():
+                text = "%s: taken over from a run that ended without giving it back (%s)"
+                LOGGER.warning(text, self._folder, _read_owner(self._owner_file))
+            try:
+                self._owner_file.write_text(json.dumps(_this_process()), encoding="utf-8")
+            except OSError:
+                self._give_back()
+                raise
         except OSError as error:
             path = error.filename or self._path
             raise CheckpointError(f"path.root: {path}: cannot be written: {refusal(error)}") from error
-        self._heart.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._released.set()
-        self._heart.join()
-        with contextlib.suppress(OSError):  # gone with its folder; or left, and recognised as stale
-            if self._path.read_bytes() == self._content:
-                self._path.unlink()
-            self._path.parent.rmdir()  # where nothing was written
+        self._give_back()
 
-    def _make(self) -> bool:
-        try:
-            handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self._content)
-        except OSError:  # the disk is full: an empty lock would be nobody's, and keep everybody out
-            self._path.unlink()
-            raise
-        return True
-
-    def _remove_stale(self) -> None:
-        """Remove the lock of a run that has ended.
+    def _take(self) -> bool:
+        """Whether the lock was taken; False: its file was removed, by an owner that ended, while it was being taken.
 
         Raises:
-            CheckpointError: it may be going on.
+            CheckpointError: another run has it.
+            OSError: the folder cannot be written.
         """
         try:
-            content, silent = self._path.read_bytes(), self._silent_seconds()
-        except FileNotFoundError:  # given back just now
-            return
-        owner = _read_owner(content)
-        if not _has_ended(owner, silent):
-            raise CheckpointError(self._refusal(owner, silent))
-        aside = self._path.with_name(f"{LOCK_FILE}.{self._owner.token}")
-        with contextlib.suppress(FileNotFoundError):  # another process takes it over, too, and was faster
-            self._path.rename(aside)
-            if aside.read_bytes() != content:  # it was: what was moved aside is its new lock
-                aside.rename(self._path)
-            else:
-                aside.unlink()
-                who = "owner unknown" if owner is None else owner
-                LOGGER.warning("%s: taken over from a run that ended without giving it back (%s)", self._path, who)
-
-    def _silent_seconds(self) -> float:
-        """Since the owner's last sign of life, by the clock of the drive, which may be another machine's."""
-        probe = self._path.with_name(f"{LOCK_FILE}.{self._owner.token}.now")
-        probe.touch()
-        try:
-            return probe.stat().st_mtime - self._path.stat().st_mtime
-        finally:
-            probe.unlink()
-
-    def _refusal(self, owner: Owner | None, silent: float) -> str:
-        who = "unknown owner: the file cannot be read" if owner is None else str(owner)
-        text = (
-            f"{self._path.parent}: another run is at work here ({who}; last sign of life {max(0, silent):.0f} s ago): "
-        )
-        if owner is not None and owner.machine == self._owner.machine:
-            return text + "choose another task, or stop that run first"
-        return text + (
-            "choose another task. Whether that run goes on cannot be seen from here; without a sign of life for "
-            f"{OLD_SECONDS:.0f} s it counts as ended. If you know that it has ended, remove {self._path}"
-        )
-
-    def _beat(self) -> None:
-        while not self._released.wait(BEAT_SECONDS):
-            try:
-                if self._path.read_bytes() != self._content:
-                    LOGGER.error("%s: another run has taken this folder: stop one of them", self._path)
-                    return
-                os.utime(self._path)
-            except OSError as error:
-                LOGGER.warning("%s: no sign of life can be left: %s", self._path, error)
-
-
-def _read_owner(content: bytes) -> Owner | None:
-    """None: it is just being written, or damaged."""
-    try:
-        owner = Owner(**json.loads(content))
-        return Owner(
-            *(str(owner.user), int(owner.pid), str(owner.host), str(owner.machine), float(owner.started)),
-            *(str(owner.since), str(owner.token)),
-        )
-    except (ValueError, TypeError, RecursionError):
-        return None
-
-
-def _has_ended(owner: Owner | None, silent: float) -> bool:
-    """Whether the owner of a lock is surely dead, or silent for long where one cannot look."""
-    is_old = silent > OLD_SECONDS
-    if owner is None or owner.machine != _machine():
-        return is_old
-    try:
-        other = abs(psutil.Process(owner.pid).create_time() - owner.started) > _SAME_START
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:  # it exists, but must not be looked at
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._path.touch()
+            before = self._path.stat()
+            self._lock.acquire(timeout=0)
+        except FileNotFoundError:
+            return False
+        except FileExistsError:  # pathlib finds a folder that has gone a moment later
+            if os.path.lexists(self._folder) and not self._folder.is_dir():
+                raise
+            return False
+        except Timeout:
+            owner = _read_owner(self._owner_file)
+            advice = "choose another task, or stop that run first"
+            raise CheckpointError(f"{self._folder}: another run is at work here ({owner}): {advice}") from None
+        # Only the file that has the name is the lock: its number cannot be given to another one while it is open.
+        with contextlib.suppress(FileNotFoundError):
+            after = self._path.stat()
+            if (before.st_dev, before.st_ino) == (after.st_dev, after.st_ino):
+                return True
+        self._lock.release()
         return False
-    # Another process has got the number; or the clock was set, and the owner lives and is heard.
-    return other and (is_old or owner.pid == os.getpid())
+
+    def _give_back(self) -> None:
+        """Remove the files, while they are ours, and the folder where nothing else is in it."""
+        with contextlib.suppress(OSError):  # gone with its folder; or left, and recognised as a dead run's
+            self._owner_file.unlink()
+        with contextlib.suppress(OSError):  # Windows removes no file that is open
+            self._path.unlink()
+        self._lock.release()
+        with contextlib.suppress(OSError):  # taken by another one, or not empty
+            if os.name == "nt":
+                self._path.unlink(missing_ok=True)
+            self._folder.rmdir()
 
 
-def _machine() -> str:
-    """Host, its start and the space of process numbers, as far as the system tells."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):  # Linux only
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(parts)
+def _this_process() -> dict[str, Any]:
+    since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    return {"user": _user(), "pid": os.getpid(), "host": socket.gethostname(), "since": since}
+
+
+def _read_owner(path: Path) -> str:
+    """Who has written an owner's file, for people."""
+    try:
+        record = json.loads(read_regular(path, MAX_RECORD))
+        user, pid, host, since = (str(cast("dict[str, Any]", record)[key]) for key in ("user", "pid", "host", "since"))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # just being written, or damaged
+        return "owner unknown"
+    return f"user {user}, process {pid} on {host}, since {since}"
 
 
 def _user() -> str:
