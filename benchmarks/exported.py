@@ -19,7 +19,8 @@ from torch import Tensor
 
 from swinlet import kernels
 from swinlet.engines import Backend, EnginePrecision, open_engine
-from swinlet.export import Format, export, export_request
+from swinlet.export.request import Format, export_request
+from swinlet.export.write import export
 from swinlet.metrics import GroundTruth
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.open_network import open_weights

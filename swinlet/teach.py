@@ -29,7 +29,7 @@ from swinlet.data.taught import (
     is_taught,
     read_taught,
 )
-from swinlet.errors import CheckpointError, DataError, MachineError, OptionError
+from swinlet.errors import CheckpointError, DataError, MachineError
 from swinlet.evaluation.models import Contender, NamedFile, open_contenders
 from swinlet.evaluation.request import SCALES, device_of
 from swinlet.inference import RestoreOptions
@@ -105,8 +105,6 @@ def teach_request(
     if on_bad_image not in ("error", "skip"):
         faults.append(f"--on-bad-image {on_bad_image}: use error or skip")
     place = device_of(device, precision, 0, faults)
-    if faults:
-        raise OptionError("\n".join(faults))
     restore = RestoreOptions(place, cast("Precision", precision), self_ensemble, tile, overlap)
     return TeachRequest(teacher, download, data, low, out, scale, on_bad_image, restore, tuple(features))
 

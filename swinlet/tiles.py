@@ -4,11 +4,16 @@ Swin blocks look at windows, so tiles begin where windows do: inside, they then 
 is near a tile's cut has seen a mirrored neighbourhood, and is left out.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import torch
+    from torch import Tensor
 
 OVERLAP = 48
 """LR pixels that neighbouring tiles share, a third of it discarded on either side: what the cut changes beyond that is
@@ -75,7 +80,7 @@ class _Total:
     def __init__(self, first: Tensor, scale: int, size: tuple[int, int], overlap: int) -> None:
         self._scale, self._size, self._overlap = scale, size, overlap
         height, width = size[0] * scale, size[1] * scale
-        self._sum = first.new_zeros((*first.shape[:2], height, width), dtype=torch.float32)
+        self._sum = first.float().new_zeros((*first.shape[:2], height, width))
         self._row_weights, self._column_weights = self._sum.new_zeros((height, 1)), self._sum.new_zeros(width)
 
     def add(self, part: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> None:
@@ -131,6 +136,8 @@ def spans(length: int, tile: int, overlap: int, align: int = 1) -> Iterator[tupl
 
 def fade(start: int, stop: int, length: int, overlap: int, scale: int, device: torch.device) -> Tensor:
     """Weights of a tile's output along one side: 1 inside and at the image's borders, falling towards neighbours."""
+    import torch  # takes a second, and is not needed to check sizes
+
     position = torch.arange((stop - start) * scale, device=device) + 0.5
     margin = overlap // 3 * scale
     ramp = max(overlap * scale - 2 * margin, 1)

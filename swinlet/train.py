@@ -16,8 +16,8 @@ from swinlet.models.model_plain import ModelPlain
 from swinlet.models.select_model import define_Model
 from swinlet.options import Options, TrainOptions, changed_keys, keys_without_effect
 from swinlet.options.names import DISTILLATIONS
+from swinlet.utils.accelerator import join_processes
 from swinlet.utils.console import TrainingBar
-from swinlet.utils.device import join_processes
 from swinlet.utils.files import sha256_of
 from swinlet.utils.lifeline import Lifeline
 from swinlet.utils.run_lock import RunLock

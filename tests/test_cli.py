@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import swinlet.train
@@ -220,3 +221,55 @@ def test_the_bar_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> No
         bar.show_score("PSNR 2 dB")
         assert bar.speed() > 10  # the pause does not count
     assert capsys.readouterr() == ("", "")
+
+
+LOADED = """
+import sys
+from swinlet.cli import run
+try:
+    run()
+except SystemExit as end:
+    print(end.code, *[name for name in sys.argv.pop().split(",") if name in sys.modules], file=sys.stderr)
+"""
+
+
+def loaded(code: int, words: list[object], modules: str) -> list[str]:
+    """Which of these modules a command has imported in a process of its own; checks its exit code."""
+    program = LOADED.replace("sys.argv.pop()", repr(modules))
+    command = [sys.executable, "-c", program, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    found, *names = done.stderr.splitlines()[-1].split()
+    assert int(found) == code, done.stderr
+    return names
+
+
+HEAVY = "torch,accelerate,huggingface_hub,safetensors,imagecodecs,tifffile,matplotlib,gradio,spandrel,onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, ["--help"]),
+        (0, ["upscale", "--help"]),
+        (2, ["train", "--opt", "none.json"]),
+        (2, ["upscale", "none.png", "--out", "x"]),
+        (2, ["upscale", "README.md", "--out", "x", "--precision", "fp8"]),
+        (2, ["upscale", "README.md", "--out", "x", "--tile", "3"]),
+        (2, ["upscale", "docs/studies/results", "--out", "x"]),
+        (2, ["evaluate"]),
+        (2, ["evaluate", "--testset", "x", "--scale", "5"]),
+        (2, ["evaluate", "--testset", "x", "--precision", "fp8"]),
+    ],
+)
+def test_what_is_wrong_is_told_before_torch_is_imported(code: int, words: list[object]) -> None:
+    assert loaded(code, words, HEAVY) == []
+
+
+def test_a_picture_is_enlarged_with_no_more_than_that_takes(tmp_path: Path) -> None:
+    """torch's compiler took a second of every start, accelerate half a second."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    others = (
+        "torch._dynamo,torch.fx.experimental.symbolic_shapes,accelerate,huggingface_hub,tifffile,imagecodecs,matplotlib"
+    )
+    words = ["upscale", tmp_path / "a.png", "--out", tmp_path / "b.png", "--scale", 2]
+    assert loaded(0, words, f"torch,{others}") == ["torch"]

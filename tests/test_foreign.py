@@ -11,7 +11,8 @@ from torch import Tensor
 
 import swinlet
 from swinlet.errors import CheckpointError, OptionError
-from swinlet.evaluation import evaluate, tables
+from swinlet.evaluation import tables
+from swinlet.evaluation.evaluate import evaluate
 from swinlet.evaluation.models import NamedFile, open_contenders
 from swinlet.evaluation.request import evaluation_request
 from swinlet.evaluation.results import Evaluation

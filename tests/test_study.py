@@ -428,7 +428,7 @@ class TestGoingOn:
         assert code == 0
         assert trained == ["none/seed_1"]
         assert re.search(
-            r"none, seed 2: passed over: .*another run is at work here \(.* ago\); start the command", output
+            r"none, seed 2: passed over: .*another run is at work here \(user .*\); start the command", output
         )
         assert not list(copied.parent.rglob("*.claim"))
 

@@ -47,7 +47,6 @@ def evaluate_command(
     Exit code 2 if anything could not be scored; the rest is, all the same.
     """
     with user_errors("use --tile"):
-        from swinlet.evaluation import evaluate, tables
         from swinlet.evaluation.request import evaluation_request
 
         request = evaluation_request(
@@ -65,6 +64,9 @@ def evaluate_command(
             latency_size=latency_size,
             save_images=save_images,
         )
+        from swinlet.evaluation import tables
+        from swinlet.evaluation.evaluate import evaluate
+
         outputs = [(json_file, tables.as_json), (csv_file, tables.as_csv), (markdown_file, tables.as_markdown)]
         wanted = [(path, form) for path, form in outputs if path is not None]
         check_writable(*(path for path, _ in wanted))

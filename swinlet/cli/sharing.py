@@ -41,7 +41,9 @@ def export_command(
     Exit code 2 if --verify finds more than rounding errors.
     """
     with user_errors("pass a smaller --latency-size"):
-        from swinlet.export import as_text, export, export_request, require_engines, verify
+        from swinlet.export.request import export_request
+        from swinlet.export.verification import as_text, require_engines, verify
+        from swinlet.export.write import export
 
         request = export_request(
             weights,

@@ -52,8 +52,6 @@ def upscale_command(
     """
     with user_errors("use --tile with a smaller number"):
         from swinlet.upscale.request import upscale_request
-        from swinlet.upscale.run import upscale_files
-        from swinlet.utils.image_io import counted
 
         request = upscale_request(
             pictures,
@@ -71,6 +69,9 @@ def upscale_command(
             form=form,
             overwrite=overwrite,
         )
+        from swinlet.upscale.run import upscale_files
+        from swinlet.utils.image_io import counted
+
         try:
             with ProgressBar() as bar:
                 problems = upscale_files(request.jobs, request.upscaler, quality, bar)

@@ -1,19 +1,21 @@
-"""From the words of a command line to an ``EvaluationRequest``."""
+"""From the words of a command line to an ``EvaluationRequest``; wrong words are told of before torch is imported."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from pathlib import Path
-from typing import cast, get_args
-
-import torch
+from typing import TYPE_CHECKING, cast, get_args
 
 from swinlet.errors import OptionError
-from swinlet.evaluation.evaluate import EvaluationRequest
-from swinlet.evaluation.models import NamedFile
-from swinlet.inference import RestoreOptions
 from swinlet.options import Precision
 from swinlet.options.names import NETWORKS
 from swinlet.tiles import overlap_for, tile_fault
-from swinlet.utils.device import check_precision, inference_device
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from swinlet.evaluation.evaluate import EvaluationRequest
 
 SCALES = (1, 2, 3, 4, 8)
 
@@ -48,10 +50,12 @@ def evaluation_request(
     if tile is not None and (fault := tile_fault(tile, overlap)) is not None:
         faults.append(fault)
     types = net_types_of(net_types, faults)
-    place = device_of(device, precision, latency_size, faults)
     folders = folders_of(testsets, faults)
-    if faults:
-        raise OptionError("\n".join(faults))
+    place = device_of(device, precision, latency_size, faults)
+    from swinlet.evaluation.evaluate import EvaluationRequest
+    from swinlet.evaluation.models import NamedFile
+    from swinlet.inference import RestoreOptions
+
     return EvaluationRequest(
         weights=tuple(NamedFile(word, label) for label, word in map(labelled, weights)),
         testsets=folders,
@@ -84,17 +88,21 @@ def folders_of(testsets: Sequence[str], faults: list[str]) -> tuple[Path, ...]:
 
 
 def device_of(device: str, precision: str, latency_size: int, faults: list[str]) -> torch.device:
-    """The device, checked with what depends on it. Appends to ``faults``."""
+    """The device, after all else: torch is imported for it, and not for words that are wrong.
+
+    Raises:
+        OptionError: naming every fault, and those given.
+    """
     if precision not in get_args(Precision):
         faults.append(f"--precision {precision}: must be one of {', '.join(get_args(Precision))}")
     if latency_size < 0:
         faults.append(f"--latency-size {latency_size}: must be at least 0")
-    place = torch.device("cpu")
-    try:
-        place = inference_device(device)
-        check_precision("--precision", precision, place.type)
-    except OptionError as error:
-        faults.append(str(error))
+    if faults:
+        raise OptionError("\n".join(faults))
+    from swinlet.utils.device import check_precision, inference_device
+
+    place = inference_device(device)
+    check_precision("--precision", precision, place.type)
     return place
 
 

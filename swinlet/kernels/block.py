@@ -12,7 +12,7 @@ import functools
 import logging
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -118,7 +118,6 @@ def serve(x: Tensor, parameters: Iterable[Tensor], window: int) -> bool:
     return True
 
 
-@torch.compiler.assume_constant_result
 def _available() -> bool:
     return library() is not None
 
@@ -136,9 +135,13 @@ def _half() -> bool:
     return wanted and _has_bf16()
 
 
-@torch.compiler.assume_constant_result
 def _has_bf16() -> bool:
     return _library().has_bf16
+
+
+# What torch.compiler.assume_constant_result does, after a second spent on importing the compiler.
+for _constant in (_available, _has_bf16):
+    cast("Any", _constant)._dynamo_marked_constant = True
 
 
 def infer(

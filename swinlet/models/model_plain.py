@@ -31,7 +31,8 @@ from swinlet.models.select_teacher import define_teacher, open_teacher
 from swinlet.models.transformer import DropPath
 from swinlet.options import Options, PathOptions, Precision
 from swinlet.schedules import ema_decay, learning_rate
-from swinlet.utils.device import autocast, join_processes, make_accelerator, teacher_precision
+from swinlet.utils.accelerator import join_processes, make_accelerator
+from swinlet.utils.device import autocast, teacher_precision
 from swinlet.weights import WeightFile, load_into, read_pth, read_weight_file
 
 LOGGER = logging.getLogger("swinlet")

@@ -18,6 +18,8 @@ from swinlet.utils.tracing import is_traced
 
 def relative_position_index(window: int) -> Tensor:
     """Row of the bias table for each (query, key) pair of a window: (window**2, window**2), int64."""
+    if torch.get_default_device().type == "meta":  # there torch would trace the lines below, and import its compiler
+        return torch.empty(window**2, window**2, dtype=torch.int64)
     axis = torch.arange(window)
     position = torch.stack(torch.meshgrid(axis, axis, indexing="ij")).flatten(1)
     offset = position[:, :, None] - position[:, None, :] + window - 1

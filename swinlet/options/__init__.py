@@ -4,6 +4,7 @@ from swinlet.options.effects import keys_without_effect
 from swinlet.options.load import changed_keys, load_options, parse_options, parse_section, read_option_file
 from swinlet.options.reference import json_schema, markdown_reference
 from swinlet.options.schema import (
+    Backend,
     DatasetOptions,
     DatasetsOptions,
     KeepOptions,
@@ -16,6 +17,7 @@ from swinlet.options.schema import (
 )
 
 __all__ = [
+    "Backend",
     "DatasetOptions",
     "DatasetsOptions",
     "KeepOptions",

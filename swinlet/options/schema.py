@@ -346,6 +346,7 @@ class NetworkOptions(Section):
 
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Backend = Literal["torch", "onnx", "openvino"]
 LossType = Literal["l1", "l2", "l2sum", "charbonnier", "ssim"]
 IntOrFloats = Annotated[
     Annotated[PositiveInt, Tag("single")] | Annotated[tuple[PositiveFloat, ...], Field(min_length=1), Tag("list")],

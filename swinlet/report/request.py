@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from swinlet.errors import DataError, OptionError
+from swinlet.errors import DataError
 from swinlet.evaluation.detail import Crop
 from swinlet.evaluation.request import device_of, folders_of, labelled, net_types_of
 from swinlet.inference import RestoreOptions
@@ -45,10 +45,8 @@ def report_request(
         except DataError as error:
             faults.append(f"--crop: {error}")
     types = net_types_of(net_types, faults)
-    place = device_of(device, precision, latency_size, faults)
     folders = folders_of(testsets, faults)
-    if faults:
-        raise OptionError("\n".join(faults))
+    place = device_of(device, precision, latency_size, faults)
     return ReportRequest(
         runs=tuple((label, Path(word)) for label, word in map(labelled, runs)),
         restore=RestoreOptions(place, cast("Precision", precision)),

@@ -1,18 +1,23 @@
 """From the words of a command line to what ``upscale_files`` needs."""
 
-from collections import Counter
-from collections.abc import Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from swinlet.errors import OptionError
 from swinlet.evaluation.request import SCALES, device_of
-from swinlet.inference import Tile
-from swinlet.options import Precision
+from swinlet.options import Backend, Precision
 from swinlet.options.names import NETWORKS
 from swinlet.tiles import overlap_for, tile_fault
 from swinlet.upscale.jobs import Job, others, plan
-from swinlet.upscale.upscaler import Backend, Upscaler, load
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Sequence
+
+    from swinlet.inference import Tile
+    from swinlet.upscale.upscaler import Upscaler
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,15 @@ def upscale_request(
     side = _tile(tile, tile_overlap, faults)
     if backend not in get_args(Backend):
         faults.append(f"--backend {backend}: must be one of {', '.join(get_args(Backend))}")
-    elif backend == "torch":
-        device_of(device, precision, 0, faults)
-    elif precision not in get_args(Precision):
+    if precision not in get_args(Precision):
         faults.append(f"--precision {precision}: must be one of {', '.join(get_args(Precision))}")
     if faults:
         raise OptionError("\n".join(faults))
     jobs, n_skipped = plan(pictures, out, form, overwrite)
+    if backend == "torch":
+        device_of(device, precision, 0, faults)
+    from swinlet.upscale.upscaler import load  # and torch, which takes a second: not for wrong words
+
     upscaler = load(
         weights,
         scale=scale,

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Any, get_args, overload
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from swinlet.find_weights import find_weights
 from swinlet.inference import BORDER, Network, RestoreOptions, Restorer, Tile
 from swinlet.models.image_network import ImageNetwork
 from swinlet.models.open_network import AmbiguousNetworkError, open_any_network
-from swinlet.options import Precision
+from swinlet.options import Backend, Precision
 from swinlet.options.names import NETWORKS
 from swinlet.tiles import overlap_for, tile_fault
 from swinlet.utils.alpha import laid_over, spread_colour, taken_off, visible_share
@@ -31,8 +31,6 @@ SHIPPED = {scale: Path(__file__).parents[1] / "assets" / f"student_x{scale}.safe
 DEFAULT_SCALE = 4
 
 _SLACK = 0.5  # beyond [0, 1], for values that other filters have made; more is another range
-
-Backend = Literal["torch", "onnx", "openvino"]
 
 
 def load(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, features
 
 from swinlet.errors import DataError, MachineError
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     import numpy.typing as npt
+    import torch
 
     Array = npt.NDArray[np.uint8]
 
@@ -233,6 +233,8 @@ def save_image(path: str | os.PathLike[str], image: Array) -> None:
 
 def to_tensor(image: Array) -> torch.Tensor:
     """uint8 array (H, W, C) to uint8 tensor (C, H, W): a contiguous copy."""
+    import torch  # takes a second, and is not needed to find and read images
+
     return torch.as_tensor(np.array(np.transpose(image, (2, 0, 1)), order="C"))
 
 
@@ -246,7 +248,7 @@ def to_uint8(image: torch.Tensor) -> Array:
     broken = int(image.isnan().sum())
     if broken:
         raise DataError(f"no picture: {broken} of {image.numel()} values are not a number (NaN)")
-    scaled = image.clamp(0, 1).mul(255).round().to(torch.uint8)
+    scaled = image.clamp(0, 1).mul(255).round().byte()
     return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())
 
 

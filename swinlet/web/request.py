@@ -68,11 +68,9 @@ def web_request(
     if max_pixels < 1:
         faults.append(f"--max-pixels {max_pixels}: must be at least 1")
     types = net_types_of(net_types, faults)
-    place = device_of(device, precision, 0, faults)
     files = [NamedFile(word, label) for label, word in map(labelled, weights)]
     faults += _taken_labels(files)
-    if faults:
-        raise OptionError("\n".join(faults))
+    place = device_of(device, precision, 0, faults)
     options = RestoreOptions(place, cast("Precision", precision), tile="auto")
     contenders, problems = open_contenders(
         files or [NamedFile(str(shipped(scale, "--scale")), "student")],
