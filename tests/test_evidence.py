@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from swinlet.errors import DataError
-from swinlet.evaluation.detail import Crop, most_different
+from swinlet.evaluation.detail import Crop, most_different, worth_choosing
 from swinlet.report import evidence
 from swinlet.report.evidence import FeaturePictures
 
@@ -94,6 +94,46 @@ def test_most_different_is_the_same_in_any_order_of_the_images() -> None:
     images = [with_square(0, 0, 3, 110), with_square(9, 6, 3, 111), flat(100)]
     for order in itertools.permutations(images):
         assert most_different(order, 3) == Crop(9, 6, 3)
+
+
+def half_blank() -> np.ndarray:
+    """A blank wall at the left, texture at the right: 40x80."""
+    picture = flat(120, 40, 80)
+    picture[:, 40:] = np.random.default_rng(0).integers(60, 200, (40, 40, 1))
+    return picture
+
+
+@pytest.mark.parametrize("bad", ["gray", "noise"])
+def test_differences_on_a_blank_wall_do_not_choose(bad: str) -> None:
+    """A bad model differs most where the picture is blank, and there is nothing to see."""
+    picture = half_blank()
+    good = picture.copy()
+    good[10:20, 55:65] ^= 4
+    wrong = picture.copy()
+    if bad == "gray":
+        wrong[:, :40] = 255
+    else:
+        wrong[:, :40] = np.random.default_rng(1).integers(0, 255, (40, 40, 1))
+    for images in ([picture, good, wrong], [good, wrong, picture]):
+        assert most_different(images, 16).left + 16 <= 40  # without the picture
+        assert most_different(images, 16, picture=picture).left + 16 > 44  # holds what can be seen
+    for images in ([picture, good], [good]):
+        assert most_different(images, 16, 2, picture).left >= 36
+
+
+def test_blank_pictures_and_equal_estimates_have_a_detail_too() -> None:
+    assert most_different([flat(100), flat(100)], 4, picture=flat(100)) == Crop(6, 4, 4)
+    assert most_different([flat(100), with_square(3, 2, 4)], 4, picture=flat(100)) == Crop(6, 4, 4)
+    assert most_different([flat(100)], 40, picture=flat(100)) == Crop(2, 0, 12)
+
+
+def test_models_far_below_bicubic_do_not_choose() -> None:
+    assert worth_choosing({"bicubic": 28.4, "a": 31.0, "b": 27.5, "gray": 10.8, "c": 27.3}, 28.4) == [
+        "bicubic",
+        "a",
+        "b",
+    ]
+    assert worth_choosing({"gray": 10.8}, 28.4) == []
 
 
 def test_most_different_leaves_the_shaved_border_out() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from swinlet.evaluation.detail import Crop, most_different
+from swinlet.evaluation.detail import Crop, most_different, worth_choosing
 from swinlet.evaluation.results import BICUBIC, INPUT
 from swinlet.evaluation.scoring import Picture
 from swinlet.metrics import GroundTruth, luma, shave_of
@@ -105,17 +105,13 @@ def image_evidence(
     truth = picture.truth
     rivals = list(students) if len(students) > 1 else [label for label in restored if label not in (BICUBIC, INPUT)]
     rivals = rivals if len(rivals) > 1 else list(restored)
-    if chosen is not None:
-        crop, how = chosen, "chosen by hand"
-    elif len(rivals) > 1:
-        crop = most_different([restored[label] for label in rivals], side, shave_of(scale))
-        how = f"where {_listed([shown(label) for label in rivals])} differ most"
-    else:
-        crop = most_different([restored[rivals[0]], truth], side, shave_of(scale))
-        how = f"where {shown(rivals[0])} errs most"
+    whole = GroundTruth(truth, shave_of(scale))
+    crop, how = (
+        (chosen, "chosen by hand") if chosen is not None else _found(restored, rivals, whole, truth, side, scale)
+    )
     detail = crop.of(truth)
     limit = common_limit([crop.of(image) for image in restored.values()], detail)
-    whole, part = GroundTruth(truth, shave_of(scale)), GroundTruth(detail, 0)
+    part = GroundTruth(detail, 0)
     tiles = [Tile("HR", _big(detail))]
     for label, image in restored.items():
         estimate = crop.of(image)
@@ -124,6 +120,21 @@ def image_evidence(
     improvements = _improvements(picture, restored, _steps(list(restored), students), crop)
     overview = _overview(truth, crop)
     return ImageEvidence(testset, picture.name, crop, how, limit, overview, tiles, improvements)
+
+
+def _found(
+    restored: Mapping[str, Image], rivals: Sequence[str], whole: GroundTruth, truth: Image, side: int, scale: int
+) -> tuple[Crop, str]:
+    """The detail that tells most of the rivals, and how it was found."""
+    baseline = whole.psnr_y(next(iter(restored.values())))
+    rivals = worth_choosing({label: whole.psnr_y(restored[label]) for label in rivals}, baseline)
+    if len(rivals) > 1:
+        compared, how = [restored[label] for label in rivals], f"{_listed([shown(label) for label in rivals])} differ"
+    elif rivals:
+        compared, how = [restored[rivals[0]], truth], f"{shown(rivals[0])} errs"
+    else:  # all are far below bicubic interpolation
+        return most_different([truth], side, shave_of(scale), truth), "where there is most texture"
+    return most_different(compared, side, shave_of(scale), truth), f"where {how} most, weighed by texture"
 
 
 def _steps(labels: Sequence[str], students: Sequence[str]) -> list[tuple[str, str]]:

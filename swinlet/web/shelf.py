@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swinlet.evaluation.detail import Crop, most_different
+from swinlet.evaluation.detail import Crop, most_different, worth_choosing
 from swinlet.metrics import shave_of
 from swinlet.utils.picture import Picture, encode
 from swinlet.web.compare import ORIGINAL, Material, Result, over_gray, rgb
@@ -111,7 +111,12 @@ class Shelf:
             entries.append(Entry(ORIGINAL, file, shown))
         size = results[0].picture.size
         shave = shave_of(scale) if min(size) > 4 * shave_of(scale) else 0
-        detail = most_different([rgb(result.picture) for result in results], DETAIL_SIDE, shave)
+        chosen = results
+        if (base := results[0].scores) is not None:
+            psnr = {str(i): result.scores["psnr_y"] for i, result in enumerate(results) if result.scores is not None}
+            chosen = [results[int(i)] for i in worth_choosing(psnr, base["psnr_y"])]
+        seen = rgb(results[0].picture if material.truth is None else material.truth)
+        detail = most_different([rgb(result.picture) for result in chosen], DETAIL_SIDE, shave, seen)
         return Comparison(tuple(entries), material.low.size, size, is_shrunk, detail)
 
 
