@@ -273,3 +273,14 @@ def test_a_picture_is_enlarged_with_no_more_than_that_takes(tmp_path: Path) -> N
     )
     words = ["upscale", tmp_path / "a.png", "--out", tmp_path / "b.png", "--scale", 2]
     assert loaded(0, words, f"torch,{others}") == ["torch"]
+
+
+def test_the_end_goes_through_no_objects_once_more() -> None:
+    """``swinlet web`` took eight seconds to end after it had said so."""
+    program = (
+        "import atexit, gc, sys; sys.argv = ['swinlet', '--help']\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000, gc.get_count()[0] < 1000, file=sys.stderr))\n"
+        "from swinlet.cli import run; run()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr.splitlines()[-1] == "True True"

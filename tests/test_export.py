@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from swinlet.engines import engine as engine_module
 from swinlet.engines import open_engine
 from swinlet.engines.engine import Backend
 from swinlet.export import verification
+from swinlet.export.sanity import untrained
 from swinlet.export.verification import sizes
 from swinlet.models.network_swinir import SwinIR
 from swinlet.models.open_network import open_weights
 from swinlet.models.select_network import net_type_of
+from swinlet.upscale.upscaler import SHIPPED
 from swinlet.utils.files import sha256_of
 from swinlet.weights import read_weight_file
 from tests.small_run import NET
@@ -338,3 +341,34 @@ class TestCommand:
         assert result.exit_code == 2
         assert "pip install 'swinlet[engines]'" in result.output
         assert not (tmp_path / "out").exists()
+
+
+class TestUntrainedNetworks:
+    @pytest.mark.parametrize("scale", [2, 4])
+    def test_the_students_that_ship_are_trained(self, scale: int) -> None:
+        assert untrained(open_weights(SHIPPED[scale], "key")[0]) is None
+
+    @pytest.mark.parametrize("change", [{}, {"upscale": 3}, {"in_chans": 1}])
+    def test_a_network_that_knows_nothing(self, change: dict[str, Any]) -> None:
+        remark = untrained(network(**change))
+        assert remark is not None
+        assert re.fullmatch(r"the weights look untrained: on a .* has [\d.]+ dB .PSNR-Y., bicubic .* [\d.]+ dB", remark)
+        start = swinlet.define_G({"net_type": "swinir_student", "init_type": "interpolation", **NET} | change).eval()
+        assert untrained(start) is None
+
+    def test_weights_that_are_not_finite(self) -> None:
+        net = network()
+        net.conv_first.weight.fill_(torch.nan)
+        assert untrained(net) is not None
+
+    def test_scale_1_is_not_looked_at(self) -> None:
+        assert untrained(network(upscale=1, upsampler="")) is None
+
+    def test_the_command_says_so(self, tmp_path: Path) -> None:
+        weights = saved(tmp_path, network())
+        result = swinlet_export(weights, "--out", tmp_path / "out", "--verify", "--latency-size", 0)
+        assert result.exit_code == 0, result.output
+        assert "warning: the weights look untrained" in result.stderr
+        result = swinlet_export(SHIPPED[2], "--out", tmp_path / "out", "--verify", "--latency-size", 0)
+        assert result.exit_code == 0, result.output
+        assert "untrained" not in result.stderr

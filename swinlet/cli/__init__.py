@@ -1,5 +1,7 @@
 """The command line: ``swinlet prepare | train | evaluate | ...``, and the seed's ``main_train_student.py``."""
 
+import gc
+
 import typer
 
 from swinlet.cli.about import info_command, schema_command
@@ -40,11 +42,19 @@ for _name, _command in _COMMANDS.items():
 
 def run() -> None:
     """Entry point of ``swinlet``."""
-    app(prog_name="swinlet")
+    _run(app)
 
 
 def run_train() -> None:
     """Entry point of ``main_train_student.py``."""
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     program.command()(train_command)
-    program()
+    _run(program)
+
+
+def _run(program: typer.Typer) -> None:
+    try:
+        program(prog_name="swinlet" if program is app else None)
+    finally:
+        # Python goes through all objects of torch and gradio once more before it ends, for seconds; nothing is gained.
+        gc.freeze()

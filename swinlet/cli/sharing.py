@@ -42,6 +42,7 @@ def export_command(
     """
     with user_errors("pass a smaller --latency-size"):
         from swinlet.export.request import export_request
+        from swinlet.export.sanity import untrained
         from swinlet.export.verification import as_text, require_engines, verify
         from swinlet.export.write import export
 
@@ -63,6 +64,8 @@ def export_command(
         if check:
             verified = verify(network, exported, request.net_type, latency_size)
             typer.echo(as_text(verified))
+            if (remark := untrained(network)) is not None:
+                LOGGER.warning("%s", remark)
             report_problems(verified.problems(request.precision))
 
 
