@@ -23,6 +23,7 @@ from torch import Tensor
 from swinlet.archive import MAX_TENSORS, checked_pth, safetensors_header
 from swinlet.errors import CheckpointError
 from swinlet.options.names import NETWORKS
+from swinlet.prefixes import without_prefix
 from swinlet.utils.files import MAX_RECORD, open_regular, read_regular
 from swinlet.utils.names import printable
 
@@ -39,7 +40,10 @@ _LISTED = 4  # tensors named in a message
 _PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 # Where trainers put the weights inside a .pth, the best for deployment first.
-_WEIGHT_KEYS = ("params_ema", "params-ema", "params", "state_dict", "model", "model_state_dict", "netG", "netE", "net")
+_WEIGHT_KEYS = (
+    *("params_ema", "params-ema", "net_g_ema", "state_dict_ema", "model_ema"),
+    *("params", "state_dict", "model", "model_state_dict", "netG", "netE", "net", "net_g", "generator"),
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ def read_weight_file(path: Path, key: str) -> WeightFile:
     """Read a network's weights, onto the CPU.
 
     Args:
-        path: .safetensors, or a .pth with a bare state dict or one under ``params_ema``, ``params``, ...
+        path: .safetensors, or a .pth with a bare state dict or one under ``params_ema``, ``params``, ... A prefix
+            before the names of a network's tensors is taken off, see ``without_prefix``.
         key: path of the option that names the file, for messages.
 
     Raises:
@@ -101,12 +106,10 @@ def read_weight_file(path: Path, key: str) -> WeightFile:
     wrapper, state = found_state
     if len(state) > MAX_TENSORS:
         raise CheckpointError(f"{key}: {path} holds {len(state):,} tensors; no network has more than {MAX_TENSORS:,}")
+    state = without_prefix(state, f"{key}: {path}")
     odd = next((name for name, tensor in state.items() if not is_plain(tensor)), None)
     if odd is not None:
         raise CheckpointError(f"{key}: {path}: {_name(odd)} is not stored as a plain tensor with all its values")
-    prefix = "module."  # left by DataParallel
-    if all(name.startswith(prefix) for name in state):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return WeightFile(path, f"{key}: {path}", state, wrapper, _recorded(path, content, state))
 
 

@@ -6,6 +6,8 @@ import os
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import swinlet
 from swinlet.checkpoint import newest_sealed, read_best, write_best, write_set
 from swinlet.errors import CheckpointError
+from swinlet.evaluation.models import NamedFile, open_contenders
+from swinlet.inference import RestoreOptions
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.open_network import open_network
-from swinlet.models.optimizer import define_optimizer, load_moments
-from swinlet.options import TrainOptions
-from swinlet.weights import load_into, read_pth, read_weight_file, recorded_network
+from swinlet.models.network_translator import Translator
+from swinlet.models.open_network import open_any_network, open_network, open_weights
+from swinlet.models.optimizer import define_optimizer, load_moments, take_moments
+from swinlet.options import NetworkOptions, TrainOptions, parse_options
+from swinlet.weights import WeightFile, load_into, read_pth, read_weight_file, recorded_network
 from tests.fuzz import attempt, fuzz, mutated
 
 NET: dict[str, Any] = {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2, "upscale": 2}
@@ -261,11 +267,64 @@ def test_shapes_of_a_huge_network_in_a_small_file_are_refused(tmp_path: Path) ->
     table = "layers.0.residual_group.blocks.0.attn.relative_position_bias_table"
     assert "window_size: 500 is more than 256" in refused(tmp_path, saved(STATE | {table: torch.zeros(999**2, 1)}))
     masked = STATE | {"layers.0.residual_group.blocks.1.attn_mask": torch.zeros(10**12, 0)}
-    assert "is more than 65536" in refused(tmp_path, saved(masked))
-    names = {f"layers.0.residual_group.blocks.{i}.x": torch.zeros(0) for i in range(1, 999)}
+    assert "attn_mask is empty: (1000000000000, 0)" in refused(tmp_path, saved(masked))
+    names = {f"layers.0.residual_group.blocks.{i}.x": torch.zeros(1) for i in range(1, 999)}
     assert "the shapes do not fit" in refused(tmp_path, saved(STATE | names))
     medium = STATE | {"conv_first.weight": torch.zeros(2048, 3, 3, 3)}  # allowed, but nothing of it is there
     assert "does not fit the network" in refused(tmp_path, saved(medium))
+
+
+FC1 = "layers.0.residual_group.blocks.0.mlp.fc1.weight"
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 4), (4, 0, 3, 3)])
+def test_an_empty_tensor_is_refused_by_name(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Found by the fuzzer, with ``mlp.fc1.weight``: KeyError."""
+    for name in STATE:
+        assert f"{name} is empty: {shape}" in refused(tmp_path, saved(STATE | {name: torch.zeros(shape)}))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (1, 1), (2, 2, 2), (1, 1, 1, 1, 1), (7, 4, 3, 3)])
+def test_tensors_of_another_rank_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Whatever an option file says of them: the file is at fault, and damaged sizes are not compared with options."""
+    section = NetworkOptions(net_type="swinir", upscale=2, img_size=4, mlp_ratio=2.0)
+    for name, tensor in STATE.items():
+        if tensor.shape != shape and not name.startswith("layers.1."):
+            file = WeightFile(tmp_path / "x.pth", "key: x", STATE | {name: torch.zeros(shape)}, "")
+            with pytest.raises(CheckpointError, match="key: x"):
+                open_network(file, section=section)
+
+
+def test_damaged_tensors_wherever_weights_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"params": STATE | {FC1: torch.zeros(0)}}, path)
+    net = NET | {"net_type": "swinir", "upsampler": "pixelshuffledirect"}
+
+    def start(**paths: Path) -> None:
+        kind = "response" if "pretrained_netTeacher" in paths else "none"
+        train = {"distillation_type": kind, "G_optimizer_reuse": True}
+        tree = {"gpu_ids": None, "scale": 2, "path": paths, "netG": net, "train": train}
+        swinlet.define_Model(parse_options(tree)).init_train()
+
+    readers = {
+        "path.pretrained_netG": lambda: start(pretrained_netG=path),
+        "path.pretrained_netE": lambda: start(pretrained_netE=path),
+        "path.pretrained_netTeacher": lambda: start(pretrained_netTeacher=path),
+        "path.pretrained_optimizerG": lambda: start(pretrained_optimizerG=path),
+        "weights": lambda: swinlet.load(path),
+        "--weights": lambda: open_weights(path, "--weights"),
+        "--teacher": lambda: open_any_network(read_weight_file(path, "--teacher")),
+    }
+    for key, read in readers.items():
+        with pytest.raises(CheckpointError, match=rf"^{key}: {path}"):
+            read()
+    contenders, problems = open_contenders(
+        [NamedFile(str(path))], None, scale=None, net_types={}, options=RestoreOptions(torch.device("cpu"))
+    )
+    assert not contenders
+    assert problems[0].startswith(f"--weights: {path}")
+    with pytest.raises(CheckpointError, match=r"0\.weight is \(0,\), not \(3, 2\)"):
+        load_into(Translator([(2, 3)]), {"0.weight": torch.zeros(0), "0.bias": torch.zeros(3)}, strict=True, source="x")
 
 
 def test_one_tensor_under_many_names_is_refused(tmp_path: Path) -> None:
@@ -285,6 +344,56 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value: float) -> None:
     state = {"weight": torch.full((1, 1), value, dtype=torch.float64), "bias": torch.zeros(1)}
     with pytest.raises(CheckpointError, match=r"^x: weight holds values that are no numbers"):
         load_into(nn.Linear(1, 1), state, strict=False, source="x")
+
+
+ODD: list[Any] = [
+    *(None, True, "x", -1.0, 10**400, float("nan"), [], [1], {}, {"a": 1}, torch.zeros(()), torch.zeros(0)),
+    *(torch.tensor([1, 2]), torch.tensor(1j), torch.zeros(3, 2), torch.zeros(2, 3, dtype=torch.complex64)),
+]
+
+
+def odd_moments() -> Iterator[object]:
+    """Something else in every place of a state."""
+    good = optimizer().state_dict()
+    moments = good["state"][0]
+    for odd in ODD:
+        yield from (odd, {"state": odd}, good | {"state": {0: odd}})
+        yield from (good | {"state": {0: moments | {key: odd}}} for key in moments)
+        if not isinstance(odd, list | dict):
+            yield good | {"state": {odd: moments}}
+    yield from (good | {"state": {0: {other: moments[other] for other in moments if other != key}}} for key in moments)
+
+
+def test_anything_else_in_a_state_is_an_error_or_a_state() -> None:
+    """IndexError of a tensor that is no dict, RuntimeError of one that is a key, before."""
+
+    def take(state: object) -> None:
+        made = optimizer()
+        take_moments(made, state, "key: x")
+        made.step()
+
+    for state in odd_moments():
+        message = attempt("optimiser states, by hand", partial(take, state), CheckpointError)
+        assert message is None or message.startswith("key: x")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("distillation_weights", value) for value in (5, None, {"a": "x"}, {"a": float("nan")}, {"a": 10**400})),
+        *(("skipped", value) for value in ([1], None, {"total": "many"}, {"in_a_row": -1})),
+        *(("distillation_shares", {"a": []}), ("scaler", 7), ("scaler", {"scale": None})),
+    ],
+)
+def test_manifests_from_which_no_run_can_go_on_are_passed_over(tmp_path: Path, key: str, value: object) -> None:
+    write_set(tmp_path, 1, {"G": STATE}, {})
+    write_set(tmp_path, 2, {"G": STATE}, {key: value})
+    told: list[str] = []
+    sealed = newest_sealed(tmp_path, told.append)
+    assert sealed is not None
+    assert sealed.step == 1
+    assert f"2.json: {key}" in told[0]
+    assert "\n" not in told[0]
 
 
 @pytest.mark.parametrize("change", [{"exp_avg": float("nan")}, {"step": float("nan")}, {"step": -1.0}])
