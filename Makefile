@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format schema bench clean sanitize soak
+.PHONY: demo test check format schema bench clean sanitize soak fuzz
 
 demo: $(STAMP)
 	$(BIN)/python main_train_student.py --opt options/train_demo.json
@@ -47,6 +47,13 @@ bench: $(STAMP)
 # Trainings killed 500 times and resumed; SOAK: other options, such as --kills 100 --seed 7.
 soak: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK)
+
+# Damaged and hostile files, 30 times as many as in the tests (SWINLET_FUZZ: another factor), and others each time; FUZZ:
+# other options, such as --hypothesis-seed=7, which the first lines of the output name.
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile soak $(FUZZ) \
+	  tests/test_fuzz_*.py tests/test_picture.py::test_damaged_camera_data_never_cost_the_picture \
+	  tests/test_foreign.py::test_any_tensors_are_a_network_or_an_error
 
 $(STAMP): pyproject.toml setup.py $(wildcard swinlet/kernels/native/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "swinlet needs Python 3.10 or newer; try make PYTHON=python3.12")'

@@ -126,7 +126,7 @@ ANY = st.recursive(
 )
 
 
-@fuzz(400)
+@fuzz(200)
 @given(st.dictionaries(st.sampled_from(LEAVES), ANY, min_size=1, max_size=3))
 def test_several_keys_at_once(changes: dict[tuple[str, ...], Any]) -> None:
     tree = changed(("task",), "run")
@@ -135,7 +135,7 @@ def test_several_keys_at_once(changes: dict[tuple[str, ...], Any]) -> None:
     try_tree("option keys, several", tree)
 
 
-@fuzz(400)
+@fuzz(200)
 @given(
     st.fixed_dictionaries(
         {},
@@ -183,7 +183,7 @@ TEXTS = st.lists(st.sampled_from(TOKENS) | st.text(max_size=3), max_size=40).map
 ENCODINGS = st.sampled_from(["utf-8", "utf-16", "utf-32", "latin-1", "utf-8-sig"])
 
 
-@fuzz(400)
+@fuzz(200)
 @given(
     mutated(*FILES, json.dumps(SMALL).encode())
     | st.builds(lambda text, encoding: text.encode(encoding, "replace"), TEXTS, ENCODINGS)
