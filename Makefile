@@ -48,10 +48,12 @@ bench: $(STAMP)
 soak: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK)
 
-# Random damage to weights, images and option files: 100,000 cases, 25 times as many as in make test. SEED repeats them.
-SEED ?= $(shell date +%s)
+# Damaged and hostile files, 30 times as many as in the tests (SWINLET_FUZZ: another factor), and others each time; FUZZ:
+# other options, such as --hypothesis-seed=7, which the first lines of the output name.
 fuzz: $(STAMP)
-	SWINLET_FUZZ=25 $(BIN)/python -m pytest -n 2 --hypothesis-profile soak --hypothesis-seed $(SEED) tests/test_fuzz_*.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile soak $(FUZZ) \
+	  tests/test_fuzz_*.py tests/test_picture.py::test_damaged_camera_data_never_cost_the_picture \
+	  tests/test_foreign.py::test_any_tensors_are_a_network_or_an_error
 
 $(STAMP): pyproject.toml setup.py $(wildcard swinlet/kernels/native/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "swinlet needs Python 3.10 or newer; try make PYTHON=python3.12")'

@@ -24,7 +24,7 @@ _ALLOWED = {
 MAX_TENSORS = 20_000
 """The largest published SwinIR has about 1,200; with an optimiser's moments a few times as many."""
 
-_MAX_OPERATIONS = 100 * MAX_TENSORS  # about 60 for each tensor
+MAX_OPERATIONS = 100 * MAX_TENSORS  # about 60 for each tensor
 _MAX_TUPLE = 10_000  # values in a tuple, those of tuples inside it counted as often as they appear
 _MAX_HEADER = 16 << 20  # bytes: about 100 for each tensor
 
@@ -69,8 +69,8 @@ def _check_pickle(file: BinaryIO) -> None:
     outer: list[list[int]] = []
     memo: dict[Any, int] = {}
     for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
-        if count > _MAX_OPERATIONS:
-            raise pickle.UnpicklingError(f"it has more than {_MAX_OPERATIONS:,} objects")
+        if count > MAX_OPERATIONS:
+            raise pickle.UnpicklingError(f"it has more than {MAX_OPERATIONS:,} objects")
         name, before = operation.name, operation.stack_before
         if name == "GLOBAL" and not _is_allowed(str(argument)):
             raise pickle.UnpicklingError("GLOBAL " + str(argument).replace(" ", "."))

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, ValidationError
 
 from swinlet.errors import CheckpointError
 from swinlet.options import KeepOptions
 from swinlet.utils.files import MAX_RECORD, read_regular, refusal, sha256_of, sync_folder, write_atomic
+from swinlet.utils.names import printable
 
 LOGGER = logging.getLogger("swinlet")
 
@@ -78,6 +80,17 @@ def write_set(folder: Path, step: int, states: Mapping[str, Any], extra: Mapping
     }
     write_file(folder / f"{step}.json", json.dumps(manifest, indent=1).encode())
     return SealedSet(step, files, dict(extra))
+
+
+class _Extra(BaseModel):
+    """What a run goes on from, besides tensors; a manifest may come from a stranger, or from before there was some."""
+
+    model_config = ConfigDict(strict=True)
+
+    distillation_weights: dict[str, FiniteFloat] = {}
+    distillation_shares: dict[str, FiniteFloat | None] = {}
+    skipped: dict[str, NonNegativeInt] = {}
+    scaler: dict[str, FiniteFloat] | None = None
 
 
 BEST = "best"
@@ -212,6 +225,10 @@ def _read_manifest(manifest: Path) -> tuple[SealedSet, dict[str, str]]:
         names = {label: entry["name"] for label, entry in entries.items()}
         checksums = {label: entry["sha256"] for label, entry in entries.items()}
         told = content.pop("step")
+        _Extra.model_validate(content)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise CheckpointError(f"{manifest}: {printable(key[:200])}: {error.errors()[0]['msg']}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{manifest}: not a readable manifest ({error!r})") from error
     # Only files that write_set could have named: nothing outside the folder, nothing of another step.

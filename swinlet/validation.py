@@ -151,7 +151,7 @@ def _as_score(value: object) -> float:
     """An infinite PSNR is recorded as null, which JSON has; anything else is no score."""
     if value is None:
         return math.inf
-    return float(value) if isinstance(value, int | float) else -math.inf
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e6 else -math.inf
 
 
 def _restore(model: ModelPlain, item: Mapping[str, Any], weights: str) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from torch import Tensor
 from swinlet.archive import MAX_TENSORS, checked_pth, safetensors_header
 from swinlet.errors import CheckpointError
 from swinlet.options.names import NETWORKS
+from swinlet.prefixes import without_prefix
 from swinlet.utils.files import MAX_RECORD, open_regular, read_regular
 from swinlet.utils.names import printable
 
@@ -40,12 +41,9 @@ _PRECISIONS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 # Where trainers put the weights inside a .pth, the best for deployment first.
 _WEIGHT_KEYS = (
-    *("params_ema", "params-ema", "net_g_ema", "model_ema", "params", "state_dict", "model", "model_state_dict"),
-    *("netG", "netE", "net_g", "net", "generator"),
+    *("params_ema", "params-ema", "net_g_ema", "state_dict_ema", "model_ema"),
+    *("params", "state_dict", "model", "model_state_dict", "netG", "netE", "net", "net_g", "generator"),
 )
-# What DataParallel and torch.compile put before every name, and no network has itself.
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
-_FIRST_WEIGHT = "conv_first.weight"  # of a SwinIR; what stands before it is another tool's
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,8 @@ def read_weight_file(path: Path, key: str) -> WeightFile:
     """Read a network's weights, onto the CPU.
 
     Args:
-        path: .safetensors, or a .pth with a bare state dict or one under ``params_ema``, ``params``, ...
+        path: .safetensors, or a .pth with a bare state dict or one under ``params_ema``, ``params``, ... A prefix
+            before the names of a network's tensors is taken off, see ``without_prefix``.
         key: path of the option that names the file, for messages.
 
     Raises:
@@ -107,52 +106,11 @@ def read_weight_file(path: Path, key: str) -> WeightFile:
     wrapper, state = found_state
     if len(state) > MAX_TENSORS:
         raise CheckpointError(f"{key}: {path} holds {len(state):,} tensors; no network has more than {MAX_TENSORS:,}")
+    state = without_prefix(state, f"{key}: {path}")
     odd = next((name for name, tensor in state.items() if not is_plain(tensor)), None)
     if odd is not None:
         raise CheckpointError(f"{key}: {path}: {_name(odd)} is not stored as a plain tensor with all its values")
-    state = _without_prefix(state, f"{key}: {path}")
     return WeightFile(path, f"{key}: {path}", state, wrapper, _recorded(path, content, state))
-
-
-def _without_prefix(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The weights under their network's own names, where a tool has put its name for the network before them.
-
-    A training module of several networks (PyTorch Lightning's) keeps a SwinIR's moving average, or its only SwinIR.
-
-    Raises:
-        CheckpointError: of several networks none is the moving average.
-    """
-    while (prefix := next(iter(state), "").partition(".")[0] + ".") in _WRAPPER_PREFIXES and all(
-        name.startswith(prefix) for name in state
-    ):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    firsts = [name for name in state if name == _FIRST_WEIGHT or name.endswith(f".{_FIRST_WEIGHT}")]
-    prefixes = [name.removesuffix(_FIRST_WEIGHT) for name in firsts]
-    if not prefixes or "" in prefixes:
-        return state
-    averages = [prefix for prefix in prefixes if "ema" in re.split(r"[._]", prefix)]
-    candidates = prefixes if len(prefixes) == 1 else averages
-    if len(candidates) != 1:
-        raise CheckpointError(
-            f"{source} holds several networks ({_some(prefixes)}): save the weights of the one that is meant alone"
-        )
-    prefix = candidates[0]
-    own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    others = len(state) - len(own)
-    left = f"; {others} tensors beside them are left out" if others else ""
-    LOGGER.info("%s: the weights are those named %s*%s", source, printable(prefix[:200]), left)
-    return own
-
-
-def common_prefixes(names: Iterable[str]) -> list[str]:
-    """What all names begin with, up to each dot: "", then longer ones."""
-    parts = [name.split(".")[:-1] for name in names]
-    prefixes = [""]
-    for same in zip(*parts, strict=False):
-        if len(set(same)) > 1:
-            break
-        prefixes.append(f"{prefixes[-1]}{same[0]}.")
-    return prefixes
 
 
 def _recorded(path: Path, content: object, state: dict[str, Tensor]) -> Recorded:

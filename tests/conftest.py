@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,50 @@ from selenium.webdriver.chrome.service import Service
 from swinlet import kernels
 from swinlet.kernels.library import PathChoice
 from swinlet.models.select_network import define_G
-from tests.fuzz import TRIED
+from tests.fuzz import SOAK, TRIED
 from tests.native import levels, needs_native
 from tests.small_run import TEACHER
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _seed(name: str) -> None:
+    """Random numbers are the same in every run, whichever tests ran before: each test and fixture has its own."""
+    seed = zlib.crc32(name.encode())
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """What a module makes when it is imported."""
+    _seed(collector.nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
+    """See ``_seed``."""
+    _seed(fixturedef.argname)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """See ``_seed``."""
+    _seed(item.nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A seed for the random profile, before hypothesis and other processes (pytest-xdist) look for one."""
+    if config.getoption("--hypothesis-profile") == SOAK and config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """How to try the cases of a random run once more."""
+    seed = config.getoption("--hypothesis-seed")
+    return None if seed is None else f"random cases; the same once more: --hypothesis-seed={seed}"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,14 +76,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWINLET_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(autouse=True)
-def _same_numbers_for_everybody() -> None:
-    """What a test draws does not depend on the tests that ran before it in its process."""
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
 
 
 @pytest.fixture

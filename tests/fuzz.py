@@ -1,5 +1,10 @@
-"""What the fuzzers share: how much they try, damage to valid files, and the count of cases for docs/reliability.md."""
+"""What the fuzzers share: how much they try, damage to valid files, and the count of cases for docs/reliability.md.
 
+Profiles of hypothesis: "default" tries the same cases in every run; "soak" many others (``make fuzz``), whose seed is
+printed (tests/conftest.py). A case that it finds becomes a test of its own, for the default to keep.
+"""
+
+import hashlib
 import os
 import resource
 from collections import Counter, defaultdict
@@ -7,18 +12,28 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from swinlet.errors import SwinletError
 
-FACTOR = float(os.environ.get("SWINLET_FUZZ", "1"))
-"""SWINLET_FUZZ=25 tries 25 times as many cases, and random ones (``make fuzz``)."""
+DEFAULT, SOAK = "default", "soak"
+_SHARED: dict[str, Any] = {"database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile(DEFAULT, derandomize=True, max_examples=100, **_SHARED)
+settings.register_profile(
+    SOAK,
+    derandomize=False,
+    print_blob=True,
+    max_examples=round(100 * float(os.environ.get("SWINLET_FUZZ", "30"))),  # times as many as the default
+    **_SHARED,
+)
+settings.load_profile(DEFAULT)
 
-# By default the same cases for everybody: a suite that fails at random says nothing about a change.
-settings.register_profile("default", derandomize=True, database=None)
-settings.register_profile("soak", derandomize=False, database=None, print_blob=True)
-settings.load_profile("soak" if FACTOR != 1 else "default")
+# Hypothesis mixes in constants of the modules that are imported so far: cases would be others after each change of the
+# package, and depend on the tests that ran before in the process (tests/test_fuzzing.py).
+providers._get_local_constants = Constants  # pyright: ignore[reportPrivateUsage]
 
 TRIED: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
@@ -37,12 +52,9 @@ _SPECIAL = [
 
 
 def fuzz(cases: int) -> Callable[[Any], Any]:
-    """So many cases; one that takes ten seconds is a fault."""
-    return settings(
-        max_examples=max(1, round(cases * FACTOR)),
-        deadline=timedelta(seconds=10),
-        suppress_health_check=list(HealthCheck),
-    )
+    """So many cases in the default profile, more in others; one that takes ten seconds is a fault."""
+    factor = settings().max_examples / 100
+    return settings(max_examples=max(1, round(cases * factor)), deadline=timedelta(seconds=10))
 
 
 def attempt(what: str, call: Callable[[], object], error: type[SwinletError]) -> str | None:
@@ -97,3 +109,17 @@ def _apply(content: bytes, changes: list[tuple[str, float, Any]]) -> bytes:
             other, other_place = value
             content = head + other[int(other_place * len(other)) :]
     return content
+
+
+def checksum_of_cases() -> str:
+    """Of what a small fuzzer tries; always the same in the default profile."""
+    found = hashlib.sha256()
+    others = st.dictionaries(st.text(max_size=5), st.floats() | st.integers() | st.binary(max_size=5))
+
+    @fuzz(60)
+    @given(st.tuples(mutated(b"some content", bytes(100)), others, st.sampled_from("ab") | st.none()))
+    def try_one(case: object) -> None:
+        found.update(repr(case).encode())
+
+    try_one()
+    return found.hexdigest()

@@ -69,63 +69,6 @@ def test_safetensors(tmp_path: Path, name: str, prefix: str) -> None:
     assert same(read_weights(tmp_path / name, "key"), A)
 
 
-SWINIR = {"conv_first.weight": torch.zeros(2, 3, 3, 3), "layers.0.x": torch.tensor(1.0)}
-AVERAGE = {name: tensor + 1 for name, tensor in SWINIR.items()}
-
-
-def below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
-
-
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
-def test_wrappers_of_torch_leave_no_prefix(tmp_path: Path, prefix: str) -> None:
-    torch.save(below(prefix, A), tmp_path / "x.pth")
-    assert same(read_weights(tmp_path / "x.pth", "key"), A)
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("prefix", ["model.", "net_g.", "netG.", "generator.", "net_g._orig_mod.", "a.b.c."])
-def test_prefixes_of_other_tools_are_taken_off_and_told(
-    tmp_path: Path, prefix: str, suffix: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    path = tmp_path / f"x{suffix}"
-    (save_file if suffix == ".safetensors" else torch.save)(below(prefix, SWINIR), path)
-    assert same(read_weights(path, "key"), SWINIR)
-    assert f"key: {path}: the weights are those named {prefix}*\n" in caplog.text
-    caplog.clear()
-    (save_file if suffix == ".safetensors" else torch.save)(SWINIR, path)
-    assert same(read_weights(path, "key"), SWINIR)
-    assert not caplog.text
-
-
-def lightning(**networks: dict[str, Tensor]) -> dict[str, Any]:
-    """What PyTorch Lightning saves of a module with these networks."""
-    state = {name: tensor for prefix, state in networks.items() for name, tensor in below(f"{prefix}.", state).items()}
-    return {
-        "epoch": 3,
-        "pytorch-lightning_version": "2.5.0",
-        "state_dict": state,
-        "loops": {},
-        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(1.0)}},
-        "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}}],
-        "hyper_parameters": {"lr": 1e-4},
-    }
-
-
-def test_lightning_keeps_several_networks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    loss = {"vgg.0.weight": torch.zeros(3), "vgg.0.bias": torch.zeros(3)}
-    torch.save(lightning(net_g=SWINIR, cri=loss), tmp_path / "x.ckpt")
-    assert same(read_weights(tmp_path / "x.ckpt", "key"), SWINIR)
-    assert "the weights are those named net_g.*; 2 tensors beside them are left out" in caplog.text
-    torch.save(lightning(net_g=SWINIR, net_g_ema=AVERAGE), tmp_path / "x.ckpt")
-    assert same(read_weights(tmp_path / "x.ckpt", "key"), AVERAGE)
-    torch.save(lightning(student=SWINIR, schema=AVERAGE), tmp_path / "x.ckpt")
-    with pytest.raises(CheckpointError, match=r"x.ckpt holds several networks \(student.; schema.\): save the weights"):
-        read_weights(tmp_path / "x.ckpt", "key")
-
-
 def cyclic() -> dict[str, Any]:
     content: dict[str, Any] = {}
     content["params"] = content

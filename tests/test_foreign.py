@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import Tensor
 
 import swinlet
@@ -19,13 +21,16 @@ from swinlet.evaluation.results import Evaluation
 from swinlet.inference import RestoreOptions
 from swinlet.models.foreign_network import ForeignNetwork, open_foreign
 from swinlet.models.image_network import ImageNetwork
+from swinlet.models.open_network import open_any_network
 from swinlet.models.select_teacher import define_teacher
 from swinlet.models.taps import TappedNetwork
 from swinlet.options import parse_options
 from swinlet.train import train
 from swinlet.utils.console import ProgressBar
 from swinlet.weights import WeightFile, read_weight_file
+from tests.fuzz import attempt, fuzz
 from tests.small_run import NET, options
+from tests.test_fuzz_weights import DTYPES, PREFIXES, SHAPES, VALUES, full
 
 spandrel = pytest.importorskip("spandrel", reason="needs the extra teachers")
 
@@ -85,15 +90,6 @@ def test_a_teacher_answers_as_spandrel_has_it(tmp_path: Path, kind: str, size: t
     assert not built.training
     assert not any(weight.requires_grad for weight in built.parameters())
     torch.nn.functional.l1_loss(torch.rand_like(answer).requires_grad_(), answer).backward()
-
-
-@pytest.mark.parametrize("prefix", ["net_g.", "model._orig_mod.", "a.b."])
-def test_prefixes_of_other_tools(tmp_path: Path, prefix: str) -> None:
-    network = compact()
-    expected = teacher(saved(tmp_path, network)).state_dict()
-    torch.save({f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}, tmp_path / "prefixed.pth")
-    found = teacher(tmp_path / "prefixed.pth").state_dict()
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_student_learns_from_it_and_resumes_exactly(photos: Path, tmp_path: Path, file: Path) -> None:
@@ -407,3 +403,18 @@ def test_tokens_and_tuples(tmp_path: Path) -> None:
 
     network, x = TappedNetwork(Network(), ["pair"], side=4, grid=range(4, 5)), torch.rand(1, 3, 4, 4)
     assert torch.equal(network(x, return_features=True)[1][0], x.flatten(2).transpose(1, 2))
+
+
+COMPACT = compact(upscale=2).state_dict()
+TENSORS = st.builds(full, SHAPES, VALUES, st.sampled_from(DTYPES))
+
+
+@fuzz(50)
+@given(st.dictionaries(st.sampled_from(sorted(COMPACT)), st.none() | TENSORS, min_size=1, max_size=3), PREFIXES)
+@example({"body.0.weight": torch.zeros(0)}, "")
+def test_any_tensors_are_a_network_or_an_error(changes: dict[str, Tensor | None], prefix: str) -> None:
+    changed = (COMPACT | changes).items()
+    state = {prefix + name: tensor for name, tensor in changed if tensor is not None}
+    file = WeightFile(Path("x"), "key: x", state, "")
+    message = attempt("weights, another architecture", lambda: open_any_network(file), CheckpointError)
+    assert message is None or message.startswith("key: x")

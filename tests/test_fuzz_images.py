@@ -124,7 +124,7 @@ def test_any_damage_is_pixels_or_an_error(
 ) -> None:
     path = tmp_path_factory.mktemp("fuzz") / name
 
-    @fuzz(150)
+    @fuzz(100)
     @given(contents)
     def try_one(content: bytes) -> None:
         path.write_bytes(content)

@@ -6,27 +6,37 @@ import os
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import swinlet
+from swinlet import archive
 from swinlet.checkpoint import newest_sealed, read_best, write_best, write_set
-from swinlet.errors import CheckpointError
+from swinlet.errors import CheckpointError, OptionError
+from swinlet.evaluation.models import NamedFile, open_contenders
+from swinlet.inference import RestoreOptions
 from swinlet.models.network_swinir import SwinIR
-from swinlet.models.open_network import open_any_network, open_network
-from swinlet.models.optimizer import define_optimizer, load_moments
-from swinlet.options import TrainOptions
+from swinlet.models.network_translator import Translator
+from swinlet.models.open_network import open_any_network, open_network, open_weights
+from swinlet.models.optimizer import define_optimizer, load_moments, take_moments
+from swinlet.options import NetworkOptions, TrainOptions, parse_options
+from swinlet.prefixes import without_prefix
 from swinlet.weights import WeightFile, load_into, read_pth, read_weight_file, recorded_network
 from tests.fuzz import attempt, fuzz, mutated
 
 NET: dict[str, Any] = {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2, "upscale": 2}
-STATE = SwinIR(**NET, upsampler="pixelshuffledirect").state_dict()
+STATE: dict[str, Tensor] = dict(SwinIR(**NET, upsampler="pixelshuffledirect").state_dict())
+FC1 = "layers.0.residual_group.blocks.0.mlp.fc1.weight"
 
 
 def saved(content: object, **words: Any) -> bytes:
@@ -95,7 +105,7 @@ def test_any_damage_is_a_network_or_an_error(
 ) -> None:
     path = tmp_path_factory.mktemp("fuzz") / name
 
-    @fuzz(200)
+    @fuzz(100)
     @given(contents)
     def try_one(content: bytes) -> None:
         path.write_bytes(content)
@@ -107,26 +117,63 @@ def test_any_damage_is_a_network_or_an_error(
     try_one()
 
 
-DTYPES = [torch.float32, torch.float64, torch.bool, torch.complex64, torch.int64, torch.float8_e5m2]
+DTYPES = [*(torch.float32, torch.float64, torch.float16, torch.bool, torch.complex64, torch.int64, torch.float8_e5m2)]
 SHAPES = st.lists(st.integers(0, 5), max_size=4) | st.sampled_from([tuple(tensor.shape) for tensor in STATE.values()])
-TENSORS = st.builds(
-    lambda shape, value, dtype: torch.full(shape, value, dtype=torch.float64).to(dtype),
-    SHAPES,
-    st.sampled_from([0.0, 1.0, float("nan"), 1e300]),
-    st.sampled_from(DTYPES),
+VALUES = st.sampled_from([0.0, 1.0, float("nan"), 1e300])
+
+
+def full(shape: Sequence[int], value: float, dtype: torch.dtype) -> Tensor:
+    return torch.full(tuple(shape), value, dtype=torch.float64).to(dtype)
+
+
+# For a tensor: none, one of its own shape, or another.
+CHANGES = st.dictionaries(
+    st.sampled_from(sorted(STATE)),
+    st.none() | st.tuples(st.none() | SHAPES, VALUES, st.sampled_from(DTYPES)),
+    min_size=1,
+    max_size=3,
 )
-CHANGES = st.dictionaries(st.sampled_from(sorted(STATE)), TENSORS | st.none(), min_size=1, max_size=3)
+EMPTY = {FC1: ((0,), 0.0, torch.float32)}
+PARTS = ["", "module", "_orig_mod", "net_g", "net_g_ema", "netE", "a", "conv_first", "conv_first.weight", "\ud800", "."]
+NAMES = st.lists(st.sampled_from(PARTS) | st.text(max_size=2), max_size=4).map(".".join)
+PREFIXES = st.sampled_from(["", "net_g.", "module._orig_mod."]) | NAMES
 
 
-@fuzz(200)
-@given(CHANGES)
+@fuzz(100)
+@given(CHANGES, st.sampled_from([{}, {"net_type": "swinir", "upscale": 2, "mlp_ratio": 2.0}]), PREFIXES)
+@example(EMPTY, {}, "")
+@example(EMPTY, {"net_type": "swinir", "upscale": 2, "mlp_ratio": 2.0}, "net_g.")
 def test_any_tensors_are_a_network_or_an_error(
-    tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Tensor | None]
+    tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any], section: dict[str, Any], prefix: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "tensors.pth"
-    state = {name: tensor for name, tensor in (STATE | changes).items() if tensor is not None}
+    changed = {name: it and full(it[0] or STATE[name].shape, *it[1:]) for name, it in changes.items()}
+    state = {prefix + name: tensor for name, tensor in (STATE | changed).items() if tensor is not None}
     torch.save(state, path)
-    attempt("weights, other tensors", lambda: opened(path), CheckpointError)
+
+    def read() -> None:
+        with suppress(OptionError):  # the section contradicts the file
+            open_network(
+                read_weight_file(path, "key"),
+                default_type="swinir",
+                section=NetworkOptions(**section) if section else None,
+            )
+
+    attempt("weights, other tensors", read, CheckpointError)
+
+
+@fuzz(100)
+@given(st.lists(st.tuples(NAMES, st.sampled_from(sorted(STATE)) | NAMES), max_size=8), PREFIXES)
+def test_any_names_are_a_network_or_an_error(others: list[tuple[str, str]], prefix: str) -> None:
+    state = {prefix + name: tensor for name, tensor in STATE.items()}
+    state |= {f"{before}{name}": STATE["conv_first.bias"] for before, name in others}
+
+    def read() -> None:
+        file = WeightFile(Path("x"), "key: x", without_prefix(state, "key: x"), "")
+        open_network(file, default_type="swinir")
+
+    message = attempt("weights, other names", read, CheckpointError)
+    assert message is None or message.startswith("key: x")
 
 
 def optimizer() -> torch.optim.Optimizer:
@@ -140,7 +187,7 @@ def optimizer() -> torch.optim.Optimizer:
 MOMENTS = saved(optimizer().state_dict())
 
 
-@fuzz(200)
+@fuzz(100)
 @given(mutated(entries(MOMENTS)[PICKLE]).map(lambda content: packed(entries(MOMENTS) | {PICKLE: content})))
 def test_any_optimiser_state_is_taken_over_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -152,18 +199,43 @@ def test_any_optimiser_state_is_taken_over_or_an_error(
         made.step()
 
 
+ODD: list[Any] = [
+    *(None, True, "x", -1.0, 10**400, float("nan"), [], [1], {}, {"a": 1}, torch.zeros(()), torch.zeros(0)),
+    *(torch.tensor([1, 2]), torch.tensor(1j), torch.zeros(3, 2), torch.zeros(2, 3, dtype=torch.complex64)),
+]
+PLACES = st.sampled_from(["state", "param_groups", 0, 1, "step", "exp_avg", "exp_avg_sq"])
+
+
+@fuzz(100)
+@given(st.lists(st.tuples(PLACES, st.sampled_from(ODD) | st.integers(-2, 2) | SHAPES.map(torch.ones)), max_size=4))
+def test_any_content_of_an_optimiser_state_is_taken_over_or_an_error(changes: list[tuple[Any, Any]]) -> None:
+    made = optimizer()
+    state: Any = optimizer().state_dict()
+    moments: dict[Any, Any] = dict(state["state"][0])
+    entries: dict[Any, Any] = {0: moments}
+    whole: dict[Any, Any] = {**state, "state": entries}
+    for place, value in changes:
+        level = entries if isinstance(place, int) else moments if place in moments else whole
+        level[place] = moments if place == 1 else value
+    if attempt("optimiser states, other content", lambda: take_moments(made, whole, "key"), CheckpointError) is None:
+        made.step()
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("GE") | st.text(max_size=3), inner),
     max_leaves=5,
 )
+EXTRA = ["distillation_weights", "distillation_shares", "skipped", "scaler", "options", "psnr_y", "file"]
 MANIFEST = {"step": 2, "files": {"G": {"name": "2_G.pth", "sha256": "0"}}, "network": {"net_type": "swinir"}}
 
 
-@fuzz(200)
+@fuzz(100)
 @given(
     mutated(json.dumps(MANIFEST).encode())
-    | st.tuples(st.sampled_from(sorted(MANIFEST)), JSON).map(lambda it: json.dumps(MANIFEST | {it[0]: it[1]}).encode())
+    | st.tuples(st.sampled_from([*MANIFEST, *EXTRA]), JSON).map(
+        lambda it: json.dumps(MANIFEST | {it[0]: it[1]}).encode()
+    )
 )
 def test_any_manifest_is_a_set_or_passed_over(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.getbasetemp() / "manifest"
@@ -207,9 +279,11 @@ def test_a_tuple_that_takes_for_ever_to_compare_is_refused(tmp_path: Path) -> No
     assert "tuple of more than 10,000 values" in refused(tmp_path, pth_of(b"}" + deep + b"K\1s"))
 
 
-def test_a_million_keys_are_refused(tmp_path: Path) -> None:
+def test_a_million_keys_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = b"".join(b"X\6\0\0\0%06dK\1" % i for i in range(700_000))
-    assert "more than 2,000,000 objects" in refused(tmp_path, pth_of(b"}(" + names * 2 + b"u"))
+    assert archive.MAX_OPERATIONS == 2_000_000
+    monkeypatch.setattr(archive, "MAX_OPERATIONS", 20_000)  # to go through two million takes seconds
+    assert "more than 20,000 objects" in refused(tmp_path, pth_of(b"}(" + names * 2 + b"u"))
     state = {f"layers.0.residual_group.blocks.{i}.x": torch.zeros(0) for i in range(20_001)}
     assert "more than 20,000" in refused(tmp_path, safetensors.torch.save(state), "x.safetensors")
 
@@ -261,28 +335,61 @@ def test_shapes_of_a_huge_network_in_a_small_file_are_refused(tmp_path: Path) ->
     table = "layers.0.residual_group.blocks.0.attn.relative_position_bias_table"
     assert "window_size: 500 is more than 256" in refused(tmp_path, saved(STATE | {table: torch.zeros(999**2, 1)}))
     masked = STATE | {"layers.0.residual_group.blocks.1.attn_mask": torch.zeros(10**12, 0)}
-    assert "is more than 65536" in refused(tmp_path, saved(masked))
-    names = {f"layers.0.residual_group.blocks.{i}.x": torch.zeros(0) for i in range(1, 999)}
+    assert "attn_mask is empty: (1000000000000, 0)" in refused(tmp_path, saved(masked))
+    names = {f"layers.0.residual_group.blocks.{i}.x": torch.zeros(1) for i in range(1, 999)}
     assert "the shapes do not fit" in refused(tmp_path, saved(STATE | names))
     medium = STATE | {"conv_first.weight": torch.zeros(2048, 3, 3, 3)}  # allowed, but nothing of it is there
     assert "does not fit the network" in refused(tmp_path, saved(medium))
 
 
-@pytest.mark.parametrize("upsampler", ["pixelshuffledirect", "pixelshuffle", "nearest+conv", ""])
-@pytest.mark.parametrize("shape", [(0,), (), (0, 0), (1, 1, 1, 1, 1)])
-def test_a_tensor_of_another_shape_is_refused(shape: tuple[int, ...], upsampler: str, tmp_path: Path) -> None:
-    """Found by the fuzzer: an empty ``mlp.fc1.weight`` was a KeyError."""
-    upscale = 1 if upsampler == "" else 2
-    state = SwinIR(**NET | {"upscale": upscale, "upsampler": upsampler}, ape=True, img_size=8).state_dict()
-    for name in state:
-        file = WeightFile(tmp_path / "x.pth", "key: x", state | {name: torch.zeros(shape)}, "")
-        with pytest.raises(CheckpointError, match=r"^key: x"):
-            open_network(file, default_type="swinir")
-    if upsampler != "pixelshuffledirect":  # spandrel takes its time to look at weights
-        return
-    fc1 = "layers.0.residual_group.blocks.0.mlp.fc1.weight"
-    with pytest.raises(CheckpointError, match=r"^key: x"):
-        open_any_network(WeightFile(tmp_path / "x.pth", "key: x", state | {fc1: torch.zeros(shape)}, ""))
+@pytest.mark.parametrize("shape", [(0,), (0, 4), (4, 0, 3, 3)])
+def test_an_empty_tensor_is_refused_by_name(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Found by the fuzzer, with ``mlp.fc1.weight``: KeyError."""
+    for name in STATE:
+        assert f"{name} is empty: {shape}" in refused(tmp_path, saved(STATE | {name: torch.zeros(shape)}))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (1, 1), (2, 2, 2), (1, 1, 1, 1, 1), (7, 4, 3, 3)])
+def test_tensors_of_another_rank_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Whatever an option file says of them: the file is at fault, and damaged sizes are not compared with options."""
+    section = NetworkOptions(net_type="swinir", upscale=2, img_size=4, mlp_ratio=2.0)
+    for name, tensor in STATE.items():
+        if tensor.shape != shape and not name.startswith("layers.1."):
+            file = WeightFile(tmp_path / "x.pth", "key: x", STATE | {name: torch.zeros(shape)}, "")
+            with pytest.raises(CheckpointError, match="key: x"):
+                open_network(file, section=section)
+
+
+def test_damaged_tensors_wherever_weights_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"params": STATE | {FC1: torch.zeros(0)}}, path)
+    net = NET | {"net_type": "swinir", "upsampler": "pixelshuffledirect"}
+
+    def start(**paths: Path) -> None:
+        kind = "response" if "pretrained_netTeacher" in paths else "none"
+        train = {"distillation_type": kind, "G_optimizer_reuse": True}
+        tree = {"gpu_ids": None, "scale": 2, "path": paths, "netG": net, "train": train}
+        swinlet.define_Model(parse_options(tree)).init_train()
+
+    readers = {
+        "path.pretrained_netG": lambda: start(pretrained_netG=path),
+        "path.pretrained_netE": lambda: start(pretrained_netE=path),
+        "path.pretrained_netTeacher": lambda: start(pretrained_netTeacher=path),
+        "path.pretrained_optimizerG": lambda: start(pretrained_optimizerG=path),
+        "weights": lambda: swinlet.load(path),
+        "--weights": lambda: open_weights(path, "--weights"),
+        "--teacher": lambda: open_any_network(read_weight_file(path, "--teacher")),
+    }
+    for key, read in readers.items():
+        with pytest.raises(CheckpointError, match=rf"^{key}: {path}"):
+            read()
+    contenders, problems = open_contenders(
+        [NamedFile(str(path))], None, scale=None, net_types={}, options=RestoreOptions(torch.device("cpu"))
+    )
+    assert not contenders
+    assert problems[0].startswith(f"--weights: {path}")
+    with pytest.raises(CheckpointError, match=r"0\.weight is \(0,\), not \(3, 2\)"):
+        load_into(Translator([(2, 3)]), {"0.weight": torch.zeros(0), "0.bias": torch.zeros(3)}, strict=True, source="x")
 
 
 def test_one_tensor_under_many_names_is_refused(tmp_path: Path) -> None:
@@ -302,6 +409,50 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value: float) -> None:
     state = {"weight": torch.full((1, 1), value, dtype=torch.float64), "bias": torch.zeros(1)}
     with pytest.raises(CheckpointError, match=r"^x: weight holds values that are no numbers"):
         load_into(nn.Linear(1, 1), state, strict=False, source="x")
+
+
+def odd_moments() -> Iterator[object]:
+    """Something else in every place of a state."""
+    good = optimizer().state_dict()
+    moments = good["state"][0]
+    for odd in ODD:
+        yield from (odd, {"state": odd}, good | {"state": {0: odd}})
+        yield from (good | {"state": {0: moments | {key: odd}}} for key in moments)
+        if not isinstance(odd, list | dict):
+            yield good | {"state": {odd: moments}}
+    yield from (good | {"state": {0: {other: moments[other] for other in moments if other != key}}} for key in moments)
+
+
+def test_anything_else_in_a_state_is_an_error_or_a_state() -> None:
+    """IndexError of a tensor that is no dict, RuntimeError of one that is a key, before."""
+
+    def take(state: object) -> None:
+        made = optimizer()
+        take_moments(made, state, "key: x")
+        made.step()
+
+    for state in odd_moments():
+        message = attempt("optimiser states, by hand", partial(take, state), CheckpointError)
+        assert message is None or message.startswith("key: x")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("distillation_weights", value) for value in (5, None, {"a": "x"}, {"a": float("nan")}, {"a": 10**400})),
+        *(("skipped", value) for value in ([1], None, {"total": "many"}, {"in_a_row": -1})),
+        *(("distillation_shares", {"a": []}), ("scaler", 7), ("scaler", {"scale": None})),
+    ],
+)
+def test_manifests_from_which_no_run_can_go_on_are_passed_over(tmp_path: Path, key: str, value: object) -> None:
+    write_set(tmp_path, 1, {"G": STATE}, {})
+    write_set(tmp_path, 2, {"G": STATE}, {key: value})
+    told: list[str] = []
+    sealed = newest_sealed(tmp_path, told.append)
+    assert sealed is not None
+    assert sealed.step == 1
+    assert f"2.json: {key}" in told[0]
+    assert "\n" not in told[0]
 
 
 @pytest.mark.parametrize("change", [{"exp_avg": float("nan")}, {"step": float("nan")}, {"step": -1.0}])

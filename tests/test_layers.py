@@ -35,6 +35,7 @@ LAYERS = [
         "swinlet.hub",
         "swinlet.weights",
         "swinlet.archive",
+        "swinlet.prefixes",
         "swinlet.metrics",
         "swinlet.statistics",
         "swinlet.schedules",

@@ -128,7 +128,7 @@ def without(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
         (lambda s: s | {"layers.0.residual_group.blocks.999999999.x": s["conv_first.bias"]}, "there is no layers.0."),
         (lambda s: s | {"layers.999999999.residual_group.blocks.0.x": s["conv_first.bias"]}, "there is no layers.2."),
         (lambda s: s | {"conv_first.weight": torch.zeros(3)}, "the shapes do not fit"),
-        (lambda s: s | {"conv_first.weight": torch.zeros(0, 0, 3, 3)}, "the shapes do not fit"),
+        (lambda s: s | {"conv_first.weight": torch.zeros(0, 0, 3, 3)}, "conv_first.weight is empty: (0, 0, 3, 3)"),
         (lambda s: s | {"conv_first.weight": torch.zeros(12, 4, 3, 3)}, "in_chans: 4 is neither 1"),
         (lambda s: s | {"conv_first.weight": torch.zeros(13, 3, 3, 3)}, "embed_dim: 13 is not a multiple"),
         (lambda s: s | {"norm.weight": torch.zeros(13)}, "norm.weight is (13,), not (12,)"),

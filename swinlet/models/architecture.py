@@ -9,6 +9,7 @@ from torch import Tensor
 
 from swinlet.errors import CheckpointError
 from swinlet.models.network_swinir import UPSAMPLER_WIDTH
+from swinlet.utils.names import printable
 from swinlet.weights import Recorded
 
 _TENSORS_OF_A_BLOCK = 4  # at least; a whole one has 12 or 13, and what is missing is named later
@@ -36,6 +37,12 @@ def read_architecture(state: Mapping[str, Tensor], source: str) -> dict[str, Any
     Raises:
         NotSwinIRError: these are not the weights of a SwinIR.
     """
+    empty = next((name for name, tensor in state.items() if not tensor.numel()), None)
+    if empty is not None:
+        raise NotSwinIRError(
+            f"{source}: these are not the weights of a SwinIR: {printable(empty)[:200]} is empty: "
+            f"{tuple(state[empty].shape)}"
+        )
     try:
         return _read(state)
     except KeyError as error:
@@ -57,25 +64,25 @@ def disagreements(
     Returns:
         (name, given value, found value) of each argument that the weights decide, and decide otherwise.
     """
-    dim = found["embed_dim"]
-    decided: dict[str, Any] = {name: value for name, value in given.items() if name not in NOT_IN_WEIGHTS}
-    if isinstance(heads := decided.get("num_heads"), int):
-        decided["num_heads"] = (heads,) * len(found["depths"])
+    if isinstance(heads := given.get("num_heads"), int):
+        given = {**given, "num_heads": (heads,) * len(found["depths"])}
+    free: set[str] = {*NOT_IN_WEIGHTS}
     # One enlarging convolution serves x2 and x3.
-    if found["upsampler"] == "nearest+conv" and {found["upscale"], decided.get("upscale")} == {2, 3}:
-        decided.pop("upscale", None)
+    if found["upsampler"] == "nearest+conv" and {found["upscale"], given.get("upscale")} == {2, 3}:
+        free.add("upscale")
     # Another ratio may round to the same hidden width.
-    if int(dim * decided.get("mlp_ratio", 0)) == int(dim * found["mlp_ratio"]):
-        decided.pop("mlp_ratio", None)
+    dim = found["embed_dim"]
+    if int(dim * given.get("mlp_ratio", found["mlp_ratio"])) == int(dim * found["mlp_ratio"]):
+        free.add("mlp_ratio")
     # img_size matters to a position table, and else only to whether windows shift, which buffers alone tell. Where they
     # do not, windows are as small as img_size, and images are padded for larger ones.
-    size, window = decided.get("img_size", found["img_size"]), decided.get("window_size", found["window_size"])
+    size, window = given.get("img_size", found["img_size"]), given.get("window_size", found["window_size"])
     if min(size, window) == found["window_size"]:
-        decided.pop("window_size", None)
+        free.add("window_size")
     shifts_alike = (size > window) == (found["img_size"] > found["window_size"])
     if not found["ape"] and (shifts_alike or not _tells_of_shift(state, max(found["depths"]))):
-        decided.pop("img_size", None)
-    return [(name, value, found[name]) for name, value in decided.items() if value != found[name]]
+        free.add("img_size")
+    return [(name, value, found[name]) for name, value in given.items() if name not in free and value != found[name]]
 
 
 def completed(state: Mapping[str, Tensor], found: dict[str, Any], recorded: Recorded) -> dict[str, Any]:
@@ -96,6 +103,8 @@ def _read(state: Mapping[str, Tensor]) -> dict[str, Any]:
     rows = state[f"{first}.attn.relative_position_bias_table"].shape[0]
     window = (math.isqrt(rows) + 1) // 2
     upsampler, upscale = _upsampler(state, in_chans)
+    if upscale < 1:
+        raise ValueError("too few channels to enlarge")
     return {
         "upscale": upscale,
         "in_chans": in_chans,

@@ -3,7 +3,6 @@
 The file is read and checked by ``swinlet.weights``; spandrel, which is imported here when it is needed, gets tensors.
 """
 
-import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
@@ -15,10 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from swinlet.errors import CheckpointError
 from swinlet.models.image_network import ImageNetwork
+from swinlet.prefixes import common_prefixes, log_prefix
 from swinlet.utils.names import printable
-from swinlet.weights import WeightFile, common_prefixes, is_finite
-
-LOGGER = logging.getLogger("swinlet")
+from swinlet.weights import WeightFile, is_finite
 
 NEEDED = "pip install 'swinlet[teachers]'"
 
@@ -105,16 +103,7 @@ def open_foreign(file: WeightFile) -> ForeignNetwork:
         # Architectures warn of what their own code will need to change.
         with warnings.catch_warnings(), _Bounded(_values_allowed(file.state)):
             warnings.simplefilter("ignore")
-            known = spandrel.MAIN_REGISTRY.architectures("detection")
-            state: dict[str, Tensor] = {}
-            for prefix in common_prefixes(file.state):
-                stripped = {key.removeprefix(prefix): tensor for key, tensor in file.state.items()}
-                state = spandrel.canonicalize_state_dict(stripped)  # some architectures add to it
-                name = next((str(one.architecture.name) for one in known if one.detect(state)), "")
-                if name:
-                    if prefix:
-                        LOGGER.info("%s: the weights are those named %s*", file.source, printable(prefix[:200]))
-                    break
+            name, prefix, state = _recognised(file.state, spandrel.MAIN_REGISTRY.architectures("detection"))
             descriptor = spandrel.ModelLoader().load_from_state_dict(state) if name else None
     except Exception as error:  # each architecture reads shapes in its own way, and fails in its own
         if name in _OURS:
@@ -124,6 +113,8 @@ def open_foreign(file: WeightFile) -> ForeignNetwork:
         ) from error
     if descriptor is None:
         raise UnknownNetworkError(f"{file.source}: {_UNKNOWN}")
+    if prefix:
+        log_prefix(file.source, prefix)
     _refuse_others(descriptor, name, file.source)
     unreal = [key for key, tensor in file.state.items() if tensor.is_complex()]
     if unreal:
@@ -134,6 +125,19 @@ def open_foreign(file: WeightFile) -> ForeignNetwork:
     network = ForeignNetwork(descriptor).requires_grad_(False).eval()
     _try_out(network, file.source)
     return network
+
+
+def _recognised(state: Mapping[str, Tensor], known: Sequence[Any]) -> tuple[str, str, dict[str, Tensor]]:
+    """An architecture's name, or "", the prefix taken off for it, and tensors that may be added to.
+
+    Names are tried as they stand, then without what is common to all.
+    """
+    for prefix in ("", *common_prefixes(state)):
+        inner = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+        name = next((str(one.architecture.name) for one in known if one.detect(inner)), "")
+        if name:
+            return name, prefix, inner
+    return "", "", {}
 
 
 def _refuse_others(descriptor: Any, name: str, source: str) -> None:

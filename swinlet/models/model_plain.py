@@ -434,7 +434,10 @@ class ModelPlain:
         extra = sealed.extra  # of before there were such types: without them
         self._distillation.resume(extra.get("distillation_weights", {}), extra.get("distillation_shares", {}))
         if self._scaler is not None and sealed.extra.get("scaler"):
-            self._scaler.load_state_dict(sealed.extra["scaler"])
+            try:
+                self._scaler.load_state_dict(sealed.extra["scaler"])
+            except KeyError as error:
+                raise CheckpointError(f"resume: checkpoint {sealed.step}: the loss scaler has no {error}") from error
 
     def _take_over(self, sealed: SealedSet, saved: Mapping[str, Any]) -> None:
         for label, network in self._saved_networks.items():

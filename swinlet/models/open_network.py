@@ -92,13 +92,14 @@ def open_network(
     config = completed(file.state, read_architecture(file.state, file.source), recorded)
     if recorded.img_range is not None:
         config["img_range"] = recorded.img_range
-    if section is not None:
-        config = _agreed(file.state, config, section, file.source, section_name)
     try:
-        # Without memory first: a small file may have the shapes of a huge network, or one tensor under many names.
+        # Without memory first: a small file may have the shapes of a huge network, or one tensor under many names. And
+        # before sizes are compared with the section: those of a damaged file say nothing of it.
         with torch.device("meta"):
             _check_names(SwinIR(**config), file)  # every type has its tensors
         _refuse_shared(file)
+        if section is not None:
+            config = _agreed(file.state, config, section, file.source, section_name)
         net_type = section.net_type if section is not None else _net_type(file, recorded, default_type)
         network = select_network(net_type)(**config)
     except ValueError as error:

@@ -1,12 +1,11 @@
 """The optimiser, and taking over the state of another."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from swinlet.errors import CheckpointError
 from swinlet.options import TrainOptions
@@ -14,6 +13,7 @@ from swinlet.weights import is_finite, is_plain, read_pth
 
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_NAMES = ("step", *_MOMENTS)
 
 
 def define_optimizer(train: TrainOptions, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
@@ -27,19 +27,10 @@ def define_optimizer(train: TrainOptions, parameters: Sequence[nn.Parameter]) ->
     )
 
 
-def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Both moments of each parameter that has some, by its number and their name."""
     state = optimizer.state_dict()["state"]
     return {f"{index}.{name}": moments[name] for index, moments in state.items() for name in _MOMENTS}
-
-
-def _are_moments(tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() and is_plain(tensor) and is_finite(tensor)
-
-
-def _value(saved: Any) -> Any:
-    """A tensor that was saved as one to be trained is a value here."""
-    return saved.detach() if isinstance(saved, torch.Tensor) else saved
 
 
 def load_moments(optimizer: torch.optim.Optimizer, path: Path, key: str) -> None:
@@ -48,30 +39,55 @@ def load_moments(optimizer: torch.optim.Optimizer, path: Path, key: str) -> None
     Raises:
         CheckpointError: the file, which ``key`` names, is no state of Adam, or one of other networks.
     """
-    take_moments(optimizer, cast("dict[str, Any]", read_pth(path, key)), f"{key}: {path}")
+    take_moments(optimizer, read_pth(path, key), f"{key}: {path}")
 
 
-def take_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any], source: str) -> None:
+def take_moments(optimizer: torch.optim.Optimizer, saved: object, source: str) -> None:
     """As ``load_moments``, from what was read from the file that ``source`` names."""
     groups = optimizer.state_dict()["param_groups"]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    try:
-        names = "step", *_MOMENTS
-        state = {index: {name: _value(entry[name]) for name in names} for index, entry in saved["state"].items()}
-        shapes = {(index, tuple(entry[name].shape)) for index, entry in state.items() for name in _MOMENTS}
-        steps = [float(entry["step"]) for entry in state.values()]
-        broken = [
-            f"{index}.{name}" for index, entry in state.items() for name in _MOMENTS if not _are_moments(entry[name])
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{source} holds no state of Adam") from error
-    if broken or not all(0 <= step < math.inf for step in steps):
-        where = broken[0] if broken else "step"
-        raise CheckpointError(f"{source}: {where} holds values that are no moments of Adam")
-    if any(index not in range(len(parameters)) or shape != parameters[index].shape for index, shape in shapes):
-        raise CheckpointError(f"{source} belongs to other networks: its tensors do not fit the optimiser's")
-    for (index, entry), step in zip(state.items(), steps, strict=True):
+    state = _read_state(saved, source)
+    broken = next((f"{index}.{fault}" for index, entry in state.items() for fault in _faults(entry)), None)
+    if broken is not None:
+        raise CheckpointError(f"{source}: {broken} holds values that are no moments of Adam")
+    for index, entry in state.items():
+        if index not in range(len(parameters)) or any(entry[k].shape != parameters[index].shape for k in _MOMENTS):
+            raise CheckpointError(f"{source} belongs to other networks: its tensors do not fit the optimiser's")
         # The fused kernel walks through memory: moments have to lie there as their parameter does.
         entry |= {name: torch.empty_like(parameters[index]).copy_(entry[name]) for name in _MOMENTS}
-        entry["step"] = torch.tensor(step)
+        entry["step"] = entry["step"].reshape(()).float()
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _read_state(saved: object, source: str) -> dict[int, dict[str, Tensor]]:
+    """Step and moments, all of them tensors, by the number of the parameter."""
+    entries = cast("dict[object, object]", saved).get("state") if isinstance(saved, dict) else None
+    if not isinstance(entries, dict):
+        raise CheckpointError(f"{source} holds no state of Adam")
+    found: dict[int, dict[str, Tensor]] = {}
+    for index, entry in cast("dict[object, object]", entries).items():
+        named = cast("dict[object, object]", entry) if isinstance(entry, dict) else {}
+        # Those that were saved as tensors to be trained are values here; steps of old versions are plain numbers.
+        values = {name: _tensor(named.get(name), is_step=name == "step") for name in _NAMES}
+        tensors = {name: tensor for name, tensor in values.items() if tensor is not None}
+        if type(index) is not int or len(tensors) < len(_NAMES):
+            raise CheckpointError(f"{source} holds no state of Adam")
+        found[index] = tensors
+    return found
+
+
+def _tensor(value: object, *, is_step: bool) -> Tensor | None:
+    if is_step and type(value) in (int, float) and 0 <= cast("float", value) < 2**53:
+        return torch.tensor(value, dtype=torch.float64)
+    if not isinstance(value, Tensor) or (is_step and value.numel() != 1):
+        return None
+    return value.detach()
+
+
+def _faults(entry: Mapping[str, Tensor]) -> Iterator[str]:
+    """Names of what cannot be moments, or a number of steps."""
+    for name, tensor in entry.items():
+        is_step = name == "step"
+        is_real = is_plain(tensor) and (tensor.is_floating_point() or (is_step and not tensor.is_complex()))
+        if not is_real or not is_finite(tensor) or (is_step and tensor.item() < 0):
+            yield name
