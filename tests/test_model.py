@@ -16,7 +16,8 @@ from swinlet.models.optimizer import load_moments
 from swinlet.models.transformer import DropPath
 from swinlet.options import parse_options
 from swinlet.schedules import ema_decay
-from swinlet.utils import accelerator
+from swinlet.utils import accelerator as accelerator_module
+from swinlet.utils import device
 from tests.golden import TRAININGS, Golden, read_golden
 
 pytestmark = pytest.mark.usefixtures("path")
@@ -540,7 +541,7 @@ class TestOptimizer:
         exact = self.trained(tmp_path)
 
         def with_scaler(*arguments: Any) -> Any:
-            accelerator = accelerator.make_accelerator(*arguments)
+            accelerator = accelerator_module.make_accelerator(*arguments)
             accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
             return accelerator
 
@@ -644,7 +645,7 @@ class TestSkippedSteps:
         """The pixel loss is no number, but has no weight in the gradient; or the gradient is none."""
 
         def with_scaler(*arguments: Any) -> Any:
-            accelerator = accelerator.make_accelerator(*arguments)
+            accelerator = accelerator_module.make_accelerator(*arguments)
             accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
             return accelerator
 

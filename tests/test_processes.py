@@ -21,7 +21,7 @@ from swinlet.errors import OptionError
 from swinlet.models.model_plain import _split
 from swinlet.options import parse_options
 from swinlet.train import train
-from swinlet.utils import device
+from swinlet.utils import accelerator
 from swinlet.utils.processes import Processes, join
 from tests.small_run import options, tree
 from tests.test_teach import taught
@@ -332,6 +332,6 @@ class TestRefusals:
         monkeypatch.setenv("LOCAL_RANK", "0")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        monkeypatch.setattr(device, "join_processes", lambda _: Processes(0, count, 0, count))
+        monkeypatch.setattr(accelerator, "join_processes", lambda _: Processes(0, count, 0, count))
         with pytest.raises(OptionError, match=message):
-            device.make_accelerator(gpu_ids, "fp32")
+            accelerator.make_accelerator(gpu_ids, "fp32")
