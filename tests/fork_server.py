@@ -75,7 +75,7 @@ class Command:
         self.pid = int(self._status.readline())
 
     def wait(self, timeout: float = 60) -> int:
-        """The exit code.
+        """The exit code; what nobody has read of stderr is gone.
 
         Raises:
             subprocess.TimeoutExpired: the command still runs.
@@ -83,7 +83,7 @@ class Command:
         if self.returncode is None:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
-            with self._status:
+            with self._status, self.stderr:
                 self.returncode = int(self._status.readline())
         return self.returncode
 
@@ -100,7 +100,6 @@ class Command:
         if not read:
             self.kill()
             raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
-        self.stderr.close()
         self.wait(timeout)
         return read[0]
 
