@@ -8,16 +8,12 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
-import multiprocessing.connection
-import multiprocessing.reduction
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -37,10 +33,10 @@ from swinlet.options import parse_options
 from swinlet.train import train
 from swinlet.utils.signals import stop_signals
 from tests.conftest import NOT_PERMITTED
+from tests.fork_server import Command
 from tests.small_run import NET, tree
 from tests.test_train import final_state, records
 
-fcntl = pytest.importorskip("fcntl")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts, capabilities and pipes of Linux")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,17 +79,19 @@ def undisturbed(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Training:
-    """``python main_train_student.py`` as a process of its own, perhaps by way of another program."""
+    """``python main_train_student.py`` as a process of its own.
 
-    def __init__(self, options: dict[str, Any], file: Path, *way: str, **environment: str) -> None:
-        file.write_text(json.dumps(options))
-        command = [*way, sys.executable, str(ROOT / "main_train_student.py"), "--opt", str(file)]
-        self._process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=os.environ | environment | {"PYTHONPATH": str(ROOT)}
-        )
-        assert self._process.stderr is not None
-        self._output = self._process.stderr
-        fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, 4096)
+    Args:
+        options, file: what it trains, and where that is written; None: it is there.
+        mounts: whose disks it sees.
+        more: of ``Command``.
+    """
+
+    def __init__(self, options: dict[str, Any] | None, file: Path, mounts: Mounts | None = None, **more: Any) -> None:
+        if options is not None:
+            file.write_text(json.dumps(options))
+        holder = mounts.holder.pid if mounts else None
+        self._process = Command("main_train_student.py", "--opt", str(file), namespaces=holder, **more)
         self._text = ""
 
     @property
@@ -101,7 +99,7 @@ class Training:
         return [p for p in psutil.Process(self._process.pid).children(recursive=True) if "tracker" not in p.name()]
 
     def until(self, text: str) -> None:
-        for line in self._output:
+        for line in self._process.stderr:
             self._text += line
             if text in line:
                 return
@@ -109,10 +107,7 @@ class Training:
 
     def end(self, code: int) -> str:
         """Its output, once it has ended so; a hang is an error."""
-        try:
-            self._text += self._process.communicate(timeout=60)[1]
-        finally:
-            self._process.kill()
+        self._text += self._process.communicate()
         assert self._process.returncode == code, self._text
         assert "Traceback" not in self._text
         assert "Logging error" not in self._text
@@ -127,18 +122,18 @@ class Mounts:
         folder.mkdir()
         for extra, enter in ([], []), (["-r"], ["-U", "--preserve-credentials"]):  # root; or a user's own namespace
             script = f"mount -t tmpfs none '{folder}' && echo ready && exec cat"
-            self._holder = subprocess.Popen(
+            self.holder = subprocess.Popen(
                 ["unshare", *extra, "-m", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
-            assert self._holder.stdout is not None
-            if self._holder.stdout.readline():
-                self.way = ["nsenter", "-t", str(self._holder.pid), *enter, "-m"]
+            assert self.holder.stdout is not None
+            if self.holder.stdout.readline():
+                self.way = ["nsenter", "-t", str(self.holder.pid), *enter, "-m"]
                 return
             self.close()
         pytest.skip(f"{NOT_PERMITTED}a mount namespace (neither CAP_SYS_ADMIN nor user namespaces)")
 
     def close(self) -> None:
-        self._holder.communicate()
+        self.holder.communicate()
 
     def sh(self, script: str) -> None:
         subprocess.run([*self.way, "sh", "-ec", script], check=True, cwd="/")
@@ -146,7 +141,7 @@ class Mounts:
     @property
     def seen(self) -> Path:
         """The folder, as this process can see it."""
-        return Path(f"/proc/{self._holder.pid}/root{self.folder}")
+        return Path(f"/proc/{self.holder.pid}/root{self.folder}")
 
 
 @pytest.fixture
@@ -169,12 +164,12 @@ class TestDiskFull:
         mounts.sh(f"cd {mounts.folder}; mount -o remount,size={3.5 * size:.0f} .; cat /dev/zero > full 2>&1 || true")
         run = mounts.seen / "run"
 
-        message = Training(options, tmp_path / "o.json", *mounts.way).end(1)
+        message = Training(options, tmp_path / "o.json", mounts).end(1)
         assert "run.lock: cannot be written: No space left on device: free some space, " + START_AGAIN in message
         assert not list(run.rglob("*")), "no lock that would keep the next one out"
 
         (mounts.seen / "full").unlink()
-        message = Training(options, tmp_path / "o.json", *mounts.way).end(1)
+        message = Training(options, tmp_path / "o.json", mounts).end(1)
         assert f"{mounts.folder}/run/models/" in message
         assert "cannot be written: No space left on device: free some space, " + START_AGAIN in message
         assert not temporary_files(run)
@@ -182,7 +177,7 @@ class TestDiskFull:
         assert last in (10, 15)
 
         mounts.sh(f"mount -o remount,size=100m {mounts.folder}")
-        message = Training(options, tmp_path / "o.json", *mounts.way).end(0)
+        message = Training(options, tmp_path / "o.json", mounts).end(0)
         assert f"resuming {mounts.folder}/run after iteration {last}" in message
         assert_same_end(undisturbed, run)
 
@@ -196,7 +191,7 @@ class TestDiskFull:
             "head -c 4096 /dev/zero > full/log; head -c 4096 /dev/zero > full/rest\n"
             "mount --bind full/log run/train.log; mount --bind full/board run/tensorboard"
         )
-        message = Training(small(many, mounts.folder), tmp_path / "o.json", *mounts.way).end(0)
+        message = Training(small(many, mounts.folder), tmp_path / "o.json", mounts).end(0)
         assert message.count("No space left on device") == 2
         assert f"warning: {run}/train.log: lines will be missing: No space" in message
         assert f"warning: no more TensorBoard curves: {run}/tensorboard/events.out" in message
@@ -209,7 +204,7 @@ class TestDiskFull:
             f"cd {mounts.folder}; mkdir full run; mount -t tmpfs -o size=8k none full; touch full/metrics\n"
             "touch run/metrics.jsonl; mount --bind full/metrics run/metrics.jsonl"
         )
-        message = Training(small(many, mounts.folder), tmp_path / "o.json", *mounts.way).end(1)
+        message = Training(small(many, mounts.folder), tmp_path / "o.json", mounts).end(1)
         assert "run/metrics.jsonl: cannot be written: No space left on device: free some space, " in message
         shutil.copytree(mounts.seen / "run", tmp_path / "run")  # to a larger disk
         lines = (tmp_path / "run" / "metrics.jsonl").read_bytes()
@@ -231,32 +226,6 @@ def assert_same_end(one: Path, other: Path) -> None:
     assert not [name for name in first if not first[name].equal(second[name])]
 
 
-# Runs commands one after the other, and tells how each ended; torch is imported once.
-SEVERAL = """
-import json, sys
-from swinlet.cli import run_train
-for file in sys.argv[1:]:
-    sys.argv = ["main_train_student.py", "--opt", file]
-    try:
-        run_train()
-    except SystemExit as end:
-        print(f"{file} ended with {end.code}", file=sys.stderr)
-"""
-
-
-def powerless() -> list[str]:
-    """The way to a process that file modes bind, though root starts it."""
-    if os.getuid() != 0:
-        return []
-    way = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
-    with tempfile.NamedTemporaryFile() as file:
-        os.chmod(file.name, 0)
-        tried = shutil.which("setpriv") and subprocess.run([*way, "cat", file.name], capture_output=True, check=False)
-    if not tried or tried.returncode == 0:
-        pytest.skip(f"{NOT_PERMITTED}to take rights from root (setpriv)")
-    return way
-
-
 class TestPermissionDenied:
     def test_at_the_start(self, many: Path, teacher_file: Path, tmp_path: Path) -> None:
         shutil.copytree(many, tmp_path / "data")
@@ -267,33 +236,27 @@ class TestPermissionDenied:
         options["weights"]["path"]["pretrained_netTeacher"] = str(tmp_path / "teacher.pth")
         options["weights"]["train"]["distillation_type"] = "response"
         options["folder"]["path"]["root"] = str(tmp_path / "closed")
-        files = [tmp_path / f"{name}.json" for name in options]
-        for file, content in zip(files, options.values(), strict=True):
-            file.write_text(json.dumps(content))
-        for path in (files[0], tmp_path / "data" / "train" / "3.png", tmp_path / "teacher.pth"):
-            path.chmod(0)
+        for name, content in options.items():
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        for name in ("file.json", "data/train/3.png", "teacher.pth"):
+            (tmp_path / name).chmod(0)
         (tmp_path / "closed").chmod(0o555)
-        command = [*powerless(), sys.executable, "-c", SEVERAL, *map(str, files)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-        said = done.stderr
-        assert "Traceback" not in said
         for name, code, text in (
             ("file", 2, r"file\.json' is[\s│]+not[\s│]+readable"),
             ("image", 2, r"cannot read .*3\.png: Permission denied\. Check its permissions"),
             ("weights", 1, r"error: .*teacher\.pth is not a readable weight file: Permission denied"),
             ("folder", 1, rf"closed/run: cannot be written: Permission denied: see that .* {START_AGAIN}"),
         ):
-            assert f"{name}.json ended with {code}\n" in said
-            assert re.search(text, said), said
+            message = Training(None, tmp_path / f"{name}.json", obeys_modes=True).end(code)
+            assert re.search(text, message), message
         assert not list(tmp_path.glob("*/run"))
 
     def test_in_the_course_of_a_run(self, many: Path, undisturbed: Path, tmp_path: Path) -> None:
         """The cache cannot be written, which costs time alone; then the folder of the checkpoints cannot."""
         (tmp_path / "cache").mkdir(mode=0o555)
-        cache = str(tmp_path / "cache" / "new")
         options = small(many, tmp_path, checkpoint_save=1)
-        training = Training(options, tmp_path / "o.json", *powerless(), SWINLET_CACHE=cache)
+        cache = {"SWINLET_CACHE": str(tmp_path / "cache" / "new")}
+        training = Training(options, tmp_path / "o.json", environment=cache, obeys_modes=True)
         training.until("iter:       3,")
         models = tmp_path / "run" / "models"
         models.chmod(0o555)
@@ -308,7 +271,7 @@ class TestPermissionDenied:
     def test_on_a_read_only_disk(self, many: Path, mounts: Mounts, tmp_path: Path) -> None:
         """The pictures of the test images, in the course of a run."""
         mounts.sh(f"cd {mounts.folder}; mkdir -p other run/images; mount -t tmpfs -o ro none run/images")
-        message = Training(small(many, mounts.folder, checkpoint_test=5), tmp_path / "o.json", *mounts.way).end(1)
+        message = Training(small(many, mounts.folder, checkpoint_test=5), tmp_path / "o.json", mounts).end(1)
         assert "iteration 5 is saved, as the run ends by an error" in message
         assert f"error: cannot write {mounts.folder}/run/images/0/0_5.png: Read-only file system: see that" in message
         assert (mounts.seen / "run" / "models" / "5.json").exists()
@@ -355,11 +318,29 @@ def assert_saved_and_goes_on(
     assert_same_end(undisturbed, root / "run")
 
 
-def hand_over(main: multiprocessing.connection.Connection) -> None:
-    """What a loader process does with a batch, which is an open file to the system."""
-    select_dataset._start_worker(0)
+# A loader process hands over a batch, which is an open file to the system; the main process leaves in the middle of
+# taking it, as when it has heard of another's death.
+HALF_TAKEN = """
+import multiprocessing, multiprocessing.reduction, os, socket
+from swinlet.data.select_dataset import _start_worker
+
+def hand_over(main):
+    _start_worker(0)
     main.send(multiprocessing.reduction.DupFd(1))
     main.recv()
+
+context = multiprocessing.get_context("fork")
+here, there = context.Pipe()
+loader = context.Process(target=hand_over, args=(there,))
+loader.start()
+batch = here.recv()
+address, _ = batch._id
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect(address)
+os.close(batch.detach())  # served after the other
+here.send("end")
+loader.join()
+"""
 
 
 class TestLoaderProcesses:
@@ -372,20 +353,10 @@ class TestLoaderProcesses:
         assert "error: a loader process was ended from outside (SIGKILL). Most often memory ran out: lower" in message
         assert_saved_and_goes_on(message, options, tmp_path, undisturbed)
 
-    def test_a_batch_that_is_left_half_taken(self, capfd: pytest.CaptureFixture[str]) -> None:
-        """By a main process that has heard of another's death."""
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        loader = context.Process(target=hand_over, args=(there,))
-        loader.start()
-        batch = here.recv()
-        address, _ = batch._id
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(address)
-        os.close(batch.detach())  # served after the other
-        here.send("end")
-        loader.join()
-        assert capfd.readouterr().err == ""
+    def test_a_batch_that_is_left_half_taken(self) -> None:
+        command = Command("-c", HALF_TAKEN)
+        assert command.communicate() == ""
+        assert command.returncode == 0
 
     @pytest.mark.parametrize("dies", [True, False])
     def test_a_connection_that_breaks(self, dies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +391,7 @@ class TestLoaderProcesses:
 
     def test_without_shared_memory(self, many: Path, mounts: Mounts, tmp_path: Path) -> None:
         mounts.sh("mount -t tmpfs -o size=100k none /dev/shm")
-        message = Training(small(many, tmp_path, workers=1), tmp_path / "o.json", *mounts.way).end(1)
+        message = Training(small(many, tmp_path, workers=1), tmp_path / "o.json", mounts).end(1)
         assert "No space left on device" in message
         assert "shared memory is full: enlarge /dev/shm (docker run --shm-size 1g), or lower datasets.train." in message
 

@@ -1,12 +1,11 @@
-"""Several processes train as one does: real ones, started by torchrun and accelerate launch, talking over gloo."""
+"""Several processes train as one does: real ones, talking over gloo, some started by torchrun and accelerate launch."""
 
 import itertools
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
-import time
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from swinlet.options import parse_options
 from swinlet.train import train
 from swinlet.utils import accelerator
 from swinlet.utils.processes import Processes, join
+from tests.fork_server import Command
 from tests.small_run import options, tree
 from tests.test_teach import taught
 from tests.test_train import final_state, records, wait_for
@@ -32,8 +32,22 @@ ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-5
 
 
-def torchrun(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *arguments]
+def two_of(folder: Path, *arguments: str) -> list[int]:
+    """Exit codes of a command that two processes carry out, as torchrun would start them; output in a file for each."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    commands: list[Command] = []
+    for rank in ("0", "1"):
+        with (folder / f"output{rank}.txt").open("w") as log:
+            mine = place | {"RANK": rank, "LOCAL_RANK": rank}
+            commands.append(Command(*arguments, stdout=log, stderr=log, environment=mine))
+    return [command.wait(timeout=300) for command in commands]
+
+
+def output(folder: Path) -> str:
+    """What the two have written, one after the other."""
+    return "".join(file.read_text() for file in sorted(folder.glob("output?.txt")))
 
 
 def assert_close(one: Path, other: Path, step: int = 6) -> None:
@@ -50,7 +64,7 @@ def assert_close(one: Path, other: Path, step: int = 6) -> None:
 
 
 CASES: dict[str, dict[str, Any]] = {
-    "feature, two times 16 patches": {"batch": 32, "kind": "feature"},
+    "feature, two times 16 patches": {"batch": 32, "kind": "feature", "checkpoint_test": 3, "checkpoint_save": 2},
     "stored features": {"batch": 5, "kind": "feature", "stored": True},
     "feature loss that starts later": {"batch": 4, "kind": "feature", "start_feature_iter": 4},
     "response, each share in two parts, checkpointed": {
@@ -85,8 +99,9 @@ def set_of_three(photos: Path, teacher_file: Path, tmp_path_factory: pytest.Temp
 
 
 def option_tree(images: Path, root: Path, teacher_file: Path, case: dict[str, Any], **train_keys: Any) -> Any:
-    keys = {key: value for key, value in case.items() if key not in ("batch", "kind", "stored")}
-    data = tree(images, root, teacher_file, G_optimizer_lr=2e-4, distillation_type=case["kind"], **keys, **train_keys)
+    keys: dict[str, Any] = {"checkpoint_test": 6, "checkpoint_save": 6}
+    keys |= {key: value for key, value in case.items() if key not in ("batch", "kind", "stored")} | train_keys
+    data = tree(images, root, teacher_file, G_optimizer_lr=2e-4, distillation_type=case["kind"], **keys)
     data["datasets"]["train"] |= {"dataloader_batch_size": case["batch"], "cache_gb": 0}
     if case.get("stored"):
         data["datasets"]["train"]["dataroot_T"] = str(images / "answers")
@@ -111,11 +126,7 @@ def two_processes(set_of_three: Path, teacher_file: Path, tmp_path_factory: pyte
     for name, data in trees.items():
         (folder / f"{name}.json").write_text(json.dumps(data))
     files = [str(folder / f"{name}.json") for name in trees]
-    answer = subprocess.run(
-        torchrun("-m", "tests.two_processes", str(folder), *files),
-        capture_output=True, text=True, cwd=ROOT, timeout=300, check=False,
-    )  # fmt: skip
-    assert answer.returncode == 0, answer.stderr
+    assert two_of(folder, "-m", "tests.two_processes", str(folder), *files) == [0, 0], output(folder)
     return folder
 
 
@@ -132,7 +143,7 @@ def test_two_processes_train_what_one_does(
         assert one["mean"] == pytest.approx(two["mean"], abs=0.01)
     names = [sorted(str(p.relative_to(run)) for p in run.rglob("*.png")) for run in (tmp_path, together)]
     assert names[0] == names[1]
-    assert len(names[0]) == 6
+    assert len(names[0]) == 3 * 6 // CASES[case].get("checkpoint_test", 6)
 
 
 def test_resume_with_another_number_of_processes(
@@ -240,17 +251,21 @@ def test_accelerate_cannot_divide_the_gradient(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def started(launcher: list[str], folder: Path, name: str) -> "subprocess.Popen[str]":
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+
+
+def launched(launcher: list[str], folder: Path, name: str) -> Command:
+    """A launcher, which starts two trainings of train.json."""
+    script = [str(ROOT / "main_train_student.py"), "--opt", str(folder / "train.json")]
     with (folder / f"{name}.txt").open("w") as log:
-        return subprocess.Popen(
-            [*launcher, str(ROOT / "main_train_student.py"), "--opt", str(folder / "train.json")],
-            stdout=log, stderr=log, text=True, cwd=ROOT, start_new_session=True,
-        )  # fmt: skip
+        return Command(*launcher, *script, stdout=log, stderr=log)
 
 
-def trainer(process: "subprocess.Popen[str]", rank: int) -> psutil.Process:
+def trainer(launcher: Command, rank: int) -> psutil.Process:
     """The process with a number among those that the launcher has started."""
-    children = psutil.Process(process.pid).children()
+    children = psutil.Process(launcher.pid).children()
     return next(child for child in children if child.environ().get("RANK") == str(rank))
 
 
@@ -264,28 +279,24 @@ def test_a_stop_and_a_crash_lose_nothing(photos: Path, teacher_file: Path, tmp_p
     (tmp_path / "train.json").write_text(json.dumps(data))
     log = tmp_path / "run" / "train.log"
 
-    process = started(torchrun(), tmp_path, "stopped")
+    launcher = launched(TORCHRUN, tmp_path, "stopped")
     wait_for(log, "iter:       3")
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
-    output = (tmp_path / "stopped.txt").read_text()
-    assert "stopped by SIGTERM after iteration" in output, output
+    os.kill(launcher.pid, signal.SIGTERM)
+    launcher.wait()
+    said = (tmp_path / "stopped.txt").read_text()
+    assert "stopped by SIGTERM after iteration" in said, said
     stopped = records(tmp_path / "run", "train")[-1]["step"]
     sealed = newest_sealed(tmp_path / "run" / "models")
     assert sealed is not None
     assert sealed.step == stopped < 40
 
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    accelerate += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    process = started(accelerate, tmp_path, "killed")
+    launcher = launched(ACCELERATE, tmp_path, "killed")
     wait_for(log, f"iter: {stopped + 3:>7}")
-    begin = time.monotonic()
-    trainer(process, 1).kill()
-    assert process.wait(timeout=60) != 0
-    assert time.monotonic() - begin < 60
-    output = (tmp_path / "killed.txt").read_text()
-    assert "process 1 of 2 has ended without a word: killed from outside" in output
-    saved = int(re.findall(r"iteration (\d+) is saved", output)[0])
+    trainer(launcher, 1).kill()
+    assert launcher.wait(timeout=60) != 0
+    said = (tmp_path / "killed.txt").read_text()
+    assert "process 1 of 2 has ended without a word: killed from outside" in said
+    saved = int(re.findall(r"iteration (\d+) is saved", said)[0])
     assert saved >= stopped + 3
     assert "process 1 of 2 has ended without a word" in log.read_text()
     assert not (tmp_path / "run" / "run.lock").exists()
@@ -302,11 +313,10 @@ def test_an_error_that_all_processes_meet_is_told_once(photos: Path, tmp_path: P
     data = tree(photos, tmp_path)
     data["datasets"]["train"]["dataloader_batch_size"] = 1
     (tmp_path / "train.json").write_text(json.dumps(data))
-    process = started(torchrun(), tmp_path, "few")
-    assert process.wait(timeout=60) != 0
-    output = (tmp_path / "few.txt").read_text()
-    assert output.count("dataloader_batch_size: 1 patches are too few for 2 processes") == 1
-    assert 'main_train_student.py", line' not in output  # no traceback of ours
+    codes = two_of(tmp_path, "main_train_student.py", "--opt", str(tmp_path / "train.json"))
+    assert codes == [2, 1], output(tmp_path)
+    assert output(tmp_path).count("dataloader_batch_size: 1 patches are too few for 2 processes") == 1
+    assert "Traceback" not in output(tmp_path)
 
 
 class TestRefusals:

@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from PIL import Image
 from swinlet.data.select_dataset import define_Dataset, training_batches
 from swinlet.errors import DataError
 from swinlet.options import Options, parse_options
+from tests.fork_server import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -137,9 +136,6 @@ if __name__ == "__main__":
     ],
 )
 def test_no_ending_hangs_or_leaves_workers_behind(folder: Path, ending: str, code: int) -> None:
-    script = SCRIPT.replace("{ending}", ending)
-    # Waits until nobody has the output open any more: for the worker as well.
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == code, done.stderr
+    command = Command("-c", SCRIPT.replace("{ending}", ending), str(folder))
+    errors = command.communicate()  # until nobody has the output open any more: the worker as well
+    assert command.returncode == code, errors

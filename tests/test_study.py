@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,9 @@ from swinlet.study.results import StudyResults, read_results
 from swinlet.train import train
 from swinlet.utils.run_lock import RunLock
 from swinlet.weights import read_weight_file
+from tests.fork_server import Command
 from tests.small_run import tree
+from tests.test_train import wait_for
 
 VARIANTS = {
     "none": {"options": {"train.distillation_type": "none"}},
@@ -471,17 +472,12 @@ class TestGoingOn:
         self, photos: Path, teacher_file: Path, tmp_path: Path
     ) -> None:
         path = write_study(tmp_path, photos, teacher_file, seeds=[1])
-        command = [sys.executable, "-m", "swinlet", "study", str(path)]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            deadline = time.monotonic() + 60
-            while not (starts := tmp_path / "out/runs/none/seed_1.starts.jsonl").exists() or not starts.read_text():
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            time.sleep(0.3)  # it imports
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
-        assert process.returncode == 130, errors
+        command = Command("-m", "swinlet", "study", str(path))
+        wait_for(tmp_path / "out/runs/none/seed_1.starts.jsonl", "\n")
+        time.sleep(0.3)  # it imports
+        os.kill(command.pid, signal.SIGINT)
+        errors = command.communicate()
+        assert command.returncode == 130, errors
         assert "Traceback" not in errors
         assert "study stopped; what is saved stays, start the same command again to go on" in errors
 
@@ -489,17 +485,11 @@ class TestGoingOn:
     def test_a_signal_stops_it_and_it_goes_on(self, photos: Path, teacher_file: Path, tmp_path: Path) -> None:
         train_keys = {"total_iter": 100_000, "checkpoint_test": 100_000, "checkpoint_save": 100_000}
         path = write_study(tmp_path, photos, teacher_file, train_keys, seeds=[1])
-        command = [sys.executable, "-m", "swinlet", "study", str(path)]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            metrics = tmp_path / "out/runs/none/seed_1/metrics.jsonl"
-            deadline = time.monotonic() + 60
-            while not metrics.exists() or '"type": "train"' not in metrics.read_text():
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
-        assert process.returncode == 130, errors
+        command = Command("-m", "swinlet", "study", str(path))
+        wait_for(tmp_path / "out/runs/none/seed_1/metrics.jsonl", '"type": "train"')
+        os.kill(command.pid, signal.SIGINT)
+        errors = command.communicate()
+        assert command.returncode == 130, errors
         assert "study stopped; what is saved stays, start the same command again to go on" in errors
         sealed = newest_sealed(tmp_path / "out/runs/none/seed_1/models")
         assert sealed is not None

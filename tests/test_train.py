@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from swinlet.train import lagging_average, remarks, train
 from swinlet.utils.processes import Processes
 from swinlet.validation import TestPhase
 from swinlet.weights import recorded_network
+from tests.fork_server import Command
 from tests.small_run import NET, options, tree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,6 +155,17 @@ class TestResults:
         assert scores["E"]["psnr_y"] > bilinear[0].mean("psnr_y") + 0.2
 
 
+LONG = {"total_iter": 60, "checkpoint_print": 1, "checkpoint_test": 100, "checkpoint_save": 100}
+
+
+@pytest.fixture(scope="module")
+def whole(photos: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run of 60 iterations."""
+    root = tmp_path_factory.mktemp("whole")
+    assert train(options(photos, root, teacher_file, **LONG))
+    return root / "run"
+
+
 class TestResume:
     def test_in_two_halves(self, photos: Path, teacher_file: Path, reference_run: Path, tmp_path: Path) -> None:
         assert train(options(photos, tmp_path, teacher_file, total_iter=3))
@@ -257,27 +268,28 @@ class TestResume:
         assert "nothing left to train, 4 iterations are done" in (tmp_path / "run" / "train.log").read_text()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_after_a_signal(self, photos: Path, teacher_file: Path, tmp_path: Path, number: signal.Signals) -> None:
-        long = {"total_iter": 60, "checkpoint_print": 1, "checkpoint_test": 100, "checkpoint_save": 100}
-        whole, parts = tmp_path / "whole", tmp_path / "parts"
-        train(options(photos, whole, teacher_file, **long))
-        data = tree(photos, parts, teacher_file, **long)
+    def test_after_a_signal(
+        self, photos: Path, teacher_file: Path, whole: Path, tmp_path: Path, number: signal.Signals
+    ) -> None:
+        parts = tmp_path / "parts"
+        data = tree(photos, parts, teacher_file, **LONG)
         data["datasets"]["train"]["dataloader_num_workers"] = 1
         file = tmp_path / "train.json"
         file.write_text(json.dumps(data))
-        command = [sys.executable, str(ROOT / "main_train_student.py"), "--opt", str(file)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        command = Command("main_train_student.py", "--opt", str(file))
         wait_for(parts / "run" / "train.log", "iter:       2")
-        os.killpg(process.pid, number)  # as terminals, `timeout` and Slurm do: to the loader's processes, too
-        message = process.communicate(timeout=60)[1]
-        assert process.returncode == 0, message
+        os.killpg(command.pid, number)  # as terminals, `timeout` and Slurm do: to the loader's processes, too
+        message = command.communicate()
+        assert command.returncode == 0, message
         assert f"stopped by {number.name}" in message
         assert "Traceback" not in message
         stopped = records(parts / "run", "train")[-1]["step"]
         assert 2 <= stopped < 60
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        again = Command("main_train_student.py", "--opt", str(file))
+        message = again.communicate()
+        assert again.returncode == 0, message
         assert records(parts / "run", "start")[-1]["step"] == stopped
-        first, second = final_state(whole / "run", 60), final_state(parts / "run", 60)
+        first, second = final_state(whole, 60), final_state(parts / "run", 60)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
 

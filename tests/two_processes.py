@@ -1,4 +1,4 @@
-"""What torchrun starts in tests/test_processes.py: trainings one after the other, with a record of what each process
+"""What two processes do in tests/test_processes.py: trainings one after the other, with a record of what each process
 opened for reading and for writing.
 
     torchrun --nproc_per_node 2 -m tests.two_processes RECORD_FOLDER OPTION_FILE...
