@@ -831,8 +831,12 @@ class TestPage:
         for name in ("picture", "original"):
             for button in page.browser.find_elements(By.CSS_SELECTOR, f"#{name} button[aria-label=Clear]"):
                 button.click()
-            label, icon = (page.all(f"#{name} {part}")[0].rect for part in ("label", "button svg"))
-            assert icon["y"] >= label["y"] + label["height"]
+
+            def icon_is_below_the_label(name: str = name) -> bool:
+                label, icon = (page.all(f"#{name} {part}")[0].rect for part in ("label", "button svg"))
+                return icon["y"] >= label["y"] + label["height"]
+
+            page.until(icon_is_below_the_label)  # the page is laid out anew after the click
 
     def test_a_picture_that_was_removed_after_an_hour(self, page: Page, server: Server, tmp_path: Path) -> None:
         Image.fromarray(pixels(12, 16)).save(tmp_path / "early.png")
